@@ -1,0 +1,48 @@
+"""Rows as the rest of peftlab sees them: splits of texts with encoded labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+SplitName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split, in file order.
+
+    `labels`: int64 class indices, shape [rows]; for multi-label sets float32 zeros and ones, shape [rows, classes].
+    `ids`: a name for each row that a person can find it by: the id column, else ``<file name>:<line>``.
+    """
+
+    name: SplitName
+    ids: Sequence[str]
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+    labels: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits of one run, with what was found in them.
+
+    `label_names`: sorted; index = class index. `source`: what was asked for and what was used (files with SHA-256).
+    `fingerprint`: SHA-256 over ids, texts, pairs and labels of the three splits. `report`: content of `data_report.json`.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    label_names: tuple[str, ...]
+    multi_label: bool
+    source: Mapping[str, Any]
+    fingerprint: str
+    report: Mapping[str, Any]

@@ -1,0 +1,30 @@
+"""The plug-in folders: the file name is the registry.
+
+A plug-in is one file in `peftlab/methods/` or `peftlab/tasks/`. Its name in a recipe is its file's name; nothing
+registers itself and no list is edited. Plug-in files import nothing heavy at module level, so that reading a recipe
+takes no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from types import ModuleType
+from typing import Literal
+
+Folder = Literal["methods", "tasks"]
+
+
+@cache
+def plugin_names(folder: Folder) -> tuple[str, ...]:
+    """Return the names of the plug-ins in `folder`, sorted."""
+    package = importlib.import_module(f"peftlab.{folder}")
+    return tuple(sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_")))
+
+
+def load_plugin(folder: Folder, name: str) -> ModuleType:
+    """Return the plug-in module `name` of `folder`; KeyError where there is none of that name."""
+    if name not in plugin_names(folder):
+        raise KeyError(name)
+    return importlib.import_module(f"peftlab.{folder}.{name}")

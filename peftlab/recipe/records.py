@@ -1,0 +1,233 @@
+"""What a recipe may say: one frozen record a section, unknown keys forbidden.
+
+Every default stands here or in a plug-in's own `Config`, and nowhere else. The JSON Schema is generated from these
+records, so a field's description is what an editor shows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Record(BaseModel):
+    """Base of every section: frozen, strict types, no unknown keys, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Encoder(Record):
+    """The frozen encoder: a hub id, a local folder, or `bundled:NAME`."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Hub id (`hfl/rbt3`), a local folder, or `bundled:NAME` (see `peftlab list`)."""
+    stand_in: str | None = None
+    """Encoder used, and announced, where `name` cannot be reached. Without it such a run stops before any work."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub id."""
+    pooling: Literal["auto", "native", "mean", "cls"] = "auto"
+    """`native`: the architecture's own classification head. `mean`, `cls`: pooled last layer and one linear head.
+    `auto`: the pooling that the encoder was trained for (sentence-transformers folders say it), else `native`."""
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Type in which frozen weights are stored; trained parameters are always fp32. `auto`: fp32."""
+    load_in: Literal["full", "int8"] = "full"
+    """`int8`: frozen linear layers are stored in 8 bit by bitsandbytes; heads stay in full precision."""
+    max_length: Annotated[int, Field(ge=4, le=8192)] = 128
+    """Tokens kept of each text, special tokens included; `data_report.json` says how many rows are cut."""
+
+
+Severity = Literal["stop", "warn"]
+
+
+class DataChecks(Record):
+    """What each finding in the data does: `stop` ends the run with exit code 2, `warn` reports it and goes on.
+
+    Rows whose finding is `warn` and that cannot be used at all (empty text, missing label) are left out of the split,
+    counted and listed in `data_report.json`.
+    """
+
+    empty_text: Severity = "stop"
+    """Text that is absent, not a string, or white space only."""
+    missing_label: Severity = "stop"
+    """Rows without a label."""
+    unseen_label: Severity = "stop"
+    """Labels in validation or test that no training row has."""
+    broken_encoding: Severity = "warn"
+    """Replacement characters, NUL bytes, or text that was decoded with the wrong encoding."""
+    duplicates: Severity = "warn"
+    """The same text (NFKC, lower case, no white space) twice within one split."""
+    conflicting_labels: Severity = "warn"
+    """The same text under two labels within one split."""
+    split_overlap: Severity = "warn"
+    """The same text in two splits."""
+    imbalance: Severity = "warn"
+    """A class with fewer than 5 training rows, or the largest class over 100 times the smallest."""
+    truncation: Severity = "warn"
+    """More than 5 % of the rows are longer than `encoder.max_length`."""
+    long_rows: Severity = "warn"
+    """Texts of more than 100,000 characters."""
+
+
+class Data(Record):
+    """Labelled rows: local files, a named set, a hub set, or a built-in set."""
+
+    source: str | None = None
+    """`builtin:tickets-zh`, `builtin:tickets-en`, or a name looked for in `$PEFTLAB_DATA/NAME/` and then as `hub`."""
+    hub: str | None = None
+    """Hub id of a data set (`PolyAI/banking77`), used where the named set is not found locally."""
+    hub_config: str | None = None
+    """Configuration of the hub set, where it has several."""
+    train: str | None = None
+    """File of training rows: CSV, TSV, JSONL or Parquet, also gzipped. Files win over `source`."""
+    validation: str | None = None
+    """File of validation rows; without it validation rows are split off the training rows."""
+    test: str | None = None
+    """File of test rows; without it test rows are split off the training rows."""
+    text: str = "text"
+    """Column of the text."""
+    pair: str | None = None
+    """Column of the second text, for pairs."""
+    label: str = "label"
+    """Column of the label."""
+    id: str | None = None
+    """Column of a row id; without it rows are named by file and line."""
+    label_separator: Annotated[str, Field(min_length=1)] = "|"
+    """Separates the labels of one row in a multi-label set, where they are one string."""
+    split: tuple[Fraction, Fraction, Fraction] = (0.6, 0.2, 0.2)
+    """Shares of train, validation and test where no split is given; stratified by label."""
+    split_seed: int | None = None
+    """Seed of the split; unset: `train.seed`."""
+    train_rows: Positive | None = None
+    """Train on this many rows only, drawn by `train.seed`; for smoke runs and learning curves."""
+    checks: DataChecks = DataChecks()
+    """What each finding in the data does."""
+
+
+class Head(Record):
+    """The classification head."""
+
+    init: Literal["random", "probe"] = "random"
+    """`probe`: start from the logistic regression on frozen pooled embeddings (Kumar et al. 2022, LP-FT)."""
+    dropout: Fraction = 0.1
+    """Dropout before the last linear layer."""
+
+
+class Train(Record):
+    """The training run."""
+
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    """Passes over the training rows."""
+    max_steps: Positive | None = None
+    """Stop after this many optimizer steps, whatever `epochs` says."""
+    batch_size: Positive = 32
+    """Rows per forward pass, over all processes together."""
+    accumulation: Positive = 1
+    """Forward passes per optimizer step."""
+    learning_rate: Annotated[float, Field(gt=0, lt=10)] | Literal["auto"] = "auto"
+    """Peak learning rate; `auto`: the method's own default."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Decay after warm-up."""
+    warmup: Fraction = 0.06
+    """Share of all steps over which the learning rate rises from 0."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the training forward pass; `auto`: bf16 where the device multiplies it fast, else fp32."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of head and adapter initialisation, batch order and dropout."""
+    threads: Positive | Literal["auto"] = "auto"
+    """CPU threads of each process; `auto`: the cores that the process may use, shared between local processes."""
+    resume: Literal["auto", "never"] = "never"
+    """`auto`: continue from the last checkpoint in `run.dir`, if there is one."""
+
+
+class Optimizer(Record):
+    """The optimizer and its parameter groups."""
+
+    name: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """`adamw_8bit` and `paged_adamw_8bit` come from bitsandbytes."""
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Decoupled weight decay; biases and norms are exempt."""
+    beta1: Fraction = 0.9
+    """Decay of the first moment."""
+    beta2: Fraction = 0.999
+    """Decay of the second moment."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient of one optimizer step."""
+    head_learning_rate: Annotated[float, Field(gt=0, lt=10)] | None = None
+    """Learning rate of the head and other newly initialised modules; unset: `train.learning_rate`."""
+    lora_plus: Annotated[float, Field(ge=1)] | None = None
+    """Ratio of the learning rate of LoRA's B matrices to that of A (LoRA+, Hayou et al. 2024)."""
+
+
+class Evaluation(Record):
+    """Validation during training, and what is asked of the test score."""
+
+    every: Positive | Literal["epoch"] = "epoch"
+    """Validate after each epoch, or after this many optimizer steps."""
+    metric: str = "auto"
+    """Metric that chooses the best checkpoint; `auto`: the task's own."""
+    patience: Positive | None = None
+    """Stop after this many validations without a better metric."""
+    batch_size: Positive = 128
+    """Rows per forward pass in validation, test and prediction."""
+    target: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Test accuracy that the run must reach; the result says whether its interval clears it."""
+    margin: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    """Half-width asked of the 95 % interval of test accuracy; a test split too small for it is refused."""
+
+
+class Run(Record):
+    """Where the run is kept and who is told."""
+
+    dir: str | None = None
+    """Run folder; unset: `runs/<recipe>-<time>`."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Accelerate trackers by name (`tensorboard`, `wandb`, `mlflow`, ...); an empty list for none."""
+    project: str = "peftlab"
+    """Project name given to trackers."""
+    checkpoint_every: Positive | None = None
+    """Also save the full training state after this many optimizer steps; it is always saved at each validation."""
+
+
+class Budget(Record):
+    """Ceilings; a plan above one is refused before a step is spent."""
+
+    trainable_parameters: Positive | None = None
+    """Most parameters that may be trained, the head included."""
+    shipped_mb: Annotated[float, Field(gt=0)] | None = None
+    """Most megabytes (10^6 bytes) that the trained part may take on disk."""
+
+
+PluginConfig = TypeVar("PluginConfig", bound=Record, covariant=True)
+
+
+class Choice(BaseModel, Generic[PluginConfig]):
+    """A plug-in named by a recipe, with its own typed settings. `name` is the plug-in's file name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    config: PluginConfig
+
+
+class Recipe(BaseModel):
+    """One training run, declared. `name` is the file's stem; `path` is the file it was read from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    path: Path
+    encoder: Encoder | None
+    task: Choice[Record]
+    data: Data
+    head: Head = Head()
+    method: Choice[Record]
+    train: Train = Train()
+    optimizer: Optimizer = Optimizer()
+    evaluation: Evaluation = Evaluation()
+    run: Run = Run()
+    budget: Budget = Budget()
