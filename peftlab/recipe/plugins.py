@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Literal
 
 Folder = Literal["methods", "tasks"]
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """A method's usual learning rates on small encoders: `default`, and the range outside which a value is refused."""
+
+    low: float
+    default: float
+    high: float
 
 
 @cache

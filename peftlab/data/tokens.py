@@ -1,0 +1,110 @@
+"""Tokenised texts, kept flat, and the batches made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+_CHUNK = 4096  # texts given to the tokenizer at a time, so that its Python lists stay small
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of many texts in one array: text i is ``ids[starts[i]:starts[i + 1]]``.
+
+    `segments` holds the token type ids in the same layout, where the tokenizer gives them.
+    """
+
+    ids: NDArray[np.int32]
+    segments: NDArray[np.int8] | None
+    starts: NDArray[np.int64]
+    pad_id: int
+    pad_left: bool
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, special tokens included."""
+        return np.diff(self.starts)
+
+
+def tokenise(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Tokens:
+    """Tokenise `texts` (with `pairs` behind them), each cut to `max_length` tokens."""
+    ids: list[NDArray[np.int32]] = []
+    segments: list[NDArray[np.int8]] = []
+    lengths: list[int] = []
+    for start in range(0, len(texts), _CHUNK):
+        batch = list(texts[start : start + _CHUNK])
+        seconds = list(pairs[start : start + _CHUNK]) if pairs is not None else None
+        encoded = tokenizer(batch, seconds, truncation=True, max_length=max_length, return_attention_mask=False)
+        lengths.extend(len(row) for row in encoded["input_ids"])
+        ids.append(np.concatenate([np.asarray(row, np.int32) for row in encoded["input_ids"]]))
+        if "token_type_ids" in encoded:
+            segments.append(np.concatenate([np.asarray(row, np.int8) for row in encoded["token_type_ids"]]))
+    return Tokens(
+        ids=np.concatenate(ids) if ids else np.zeros(0, np.int32),
+        segments=np.concatenate(segments) if segments else None,
+        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        pad_id=int(tokenizer.pad_token_id),
+        pad_left=tokenizer.padding_side == "left",
+    )
+
+
+def full_lengths(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None) -> list[int]:
+    """Return the number of tokens of each text before any cut."""
+    lengths: list[int] = []
+    for start in range(0, len(texts), _CHUNK):
+        seconds = list(pairs[start : start + _CHUNK]) if pairs is not None else None
+        encoded = tokenizer(list(texts[start : start + _CHUNK]), seconds, truncation=False, verbose=False)
+        lengths.extend(len(row) for row in encoded["input_ids"])
+    return lengths
+
+
+def pad(tokens: Tokens, rows: Sequence[int] | NDArray[np.int64]) -> dict[str, torch.Tensor]:
+    """Return `input_ids`, `attention_mask` and `token_type_ids` of `rows`, int64, [rows, longest of them]."""
+    import torch
+
+    lengths = tokens.lengths[rows]
+    width = int(lengths.max())
+    ids = np.full((len(rows), width), tokens.pad_id, np.int64)
+    mask = np.zeros((len(rows), width), np.int64)
+    types = np.zeros((len(rows), width), np.int64)
+    for place, row in enumerate(rows):
+        span = slice(tokens.starts[row], tokens.starts[row + 1])
+        columns = slice(width - lengths[place], width) if tokens.pad_left else slice(0, lengths[place])
+        ids[place, columns] = tokens.ids[span]
+        mask[place, columns] = 1
+        if tokens.segments is not None:
+            types[place, columns] = tokens.segments[span]
+    batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    return batch if tokens.segments is None else {**batch, "token_type_ids": torch.from_numpy(types)}
+
+
+def epoch_groups(lengths: NDArray[np.int64], size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """Return the rows of one epoch in groups of `size`, one group an optimizer step; the short group holds the rest.
+
+    Rows are shuffled, then sorted by length within pools of 50 groups, so that the rows of a group are of like length
+    and little is padded; the order of the groups is shuffled again. Depends on nothing but the arguments.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(lengths))
+    pools = [order[start : start + 50 * size] for start in range(0, len(order), 50 * size)]
+    ordered = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
+    groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return [groups[place] for place in generator.permutation(len(groups))]
+
+
+def batches_by_length(lengths: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield all rows once in batches of `size`, longest first: running out of memory shows at once."""
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

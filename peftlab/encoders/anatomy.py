@@ -1,0 +1,25 @@
+"""Where the parts of a model are: its encoder, its embeddings, and what was newly initialised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Names of the parts of one model, as `named_modules` gives them.
+
+    `encoder`: the encoder's module (`bert`, `encoder`, ...). `embeddings`: modules of embedding tables.
+    `new_modules`: modules whose weights did not come from the checkpoint, the head among them; each is trained and
+    saved. `head`: the modules outside the encoder. `model_type`: the architecture by its transformers name.
+    """
+
+    model_type: str
+    encoder: str
+    embeddings: tuple[str, ...]
+    head: tuple[str, ...]
+    new_modules: tuple[str, ...]
+
+    def is_new(self, parameter: str) -> bool:
+        """Say whether the parameter of this name belongs to a newly initialised module."""
+        return parameter.startswith(tuple(f"{module}." for module in self.new_modules))

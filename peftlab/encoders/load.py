@@ -1,0 +1,180 @@
+"""Load an encoder with a classification head: what came from the checkpoint is known from what is new."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from peftlab.encoders.anatomy import Anatomy
+from peftlab.errors import EncoderError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from peftlab.recipe.records import Encoder
+
+Pooling = Literal["native", "mean", "cls"]
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """What the head must give: `labels` logits, with `dropout` before the last linear layer."""
+
+    labels: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder with a head, nothing frozen yet. `pooling` is what `auto` came to."""
+
+    model: nn.Module
+    anatomy: Anatomy
+    pooling: Pooling
+
+
+def choose_pooling(encoder: Encoder, folder: Path) -> Pooling:
+    """Return the recipe's pooling; for `auto` the one that a sentence-transformers folder states, else `native`."""
+    if encoder.pooling != "auto":
+        return encoder.pooling
+    stated = folder / "1_Pooling" / "config.json"
+    if not stated.is_file():
+        return "native"
+    modes = json.loads(stated.read_text(encoding="utf-8"))
+    return "cls" if modes.get("pooling_mode_cls_token") else "mean"
+
+
+def load_classifier(
+    encoder: Encoder, folder: Path, head: HeadShape, *, device: torch.device | None = None
+) -> LoadedEncoder:
+    """Load the weights in `folder` under a head for `head.labels` labels, in evaluation mode.
+
+    The head is drawn from torch's global generator: seed it first. `device` is needed for 8-bit weights only; other
+    models are returned on the CPU. Raises EncoderError where the folder cannot be read as an encoder.
+    """
+    pooling = choose_pooling(encoder, folder)
+    with _sentences_for(folder), _quiet():
+        loaded = (
+            _native(encoder, folder, head, device)
+            if pooling == "native"
+            else _pooled(encoder, folder, head, pooling, device)
+        )
+    loaded.model.eval()
+    return loaded
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the fast tokenizer in `folder`."""
+    from transformers import AutoTokenizer
+
+    with _sentences_for(folder), _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.pad_token_id is None:
+        raise EncoderError(f"the tokenizer in {folder} has no padding token; encoders for classification need one")
+    return tokenizer
+
+
+def _native(encoder: Encoder, folder: Path, head: HeadShape, device: torch.device | None) -> LoadedEncoder:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=head.labels)
+    for field in ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"):
+        if hasattr(config, field):
+            setattr(config, field, head.dropout)
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **_weights(encoder, device)
+    )
+    prefix = model.base_model_prefix
+    outside = tuple(
+        name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())
+    )
+    # A checkpoint of another task may carry a head of the same name; it is not this task's, so it counts as new.
+    return LoadedEncoder(model, _anatomy(model, prefix, outside, info), "native")
+
+
+def _pooled(
+    encoder: Encoder, folder: Path, head: HeadShape, pooling: Literal["mean", "cls"], device: torch.device | None
+) -> LoadedEncoder:
+    from transformers import AutoConfig, AutoModel
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    from peftlab.encoders.pooled import PooledClassifier
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    architecture = MODEL_MAPPING[type(config)]
+    # A pooler that nothing reads would be counted, and reported as newly initialised.
+    spared = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(architecture).parameters else {}
+    body, info = AutoModel.from_pretrained(
+        folder, config=config, output_loading_info=True, **spared, **_weights(encoder, device)
+    )
+    model = PooledClassifier(body, pooling, head.labels, head.dropout)
+    if device is not None:
+        model.classifier.to(device)
+    info = {**info, "missing_keys": {f"encoder.{key}" for key in info["missing_keys"]}}
+    return LoadedEncoder(model, _anatomy(model, "encoder", ("classifier",), info), pooling)
+
+
+def _weights(encoder: Encoder, device: torch.device | None) -> dict[str, Any]:
+    import torch
+
+    dtypes = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    options: dict[str, Any] = {"dtype": dtypes[encoder.dtype], "local_files_only": True}
+    if encoder.load_in == "int8":
+        from transformers import BitsAndBytesConfig
+
+        # Heads and poolers are trained or feed a trained layer; quantised they could not be (peft issue 1222).
+        skipped = ["classifier", "score", "pooler", "pre_classifier"]
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+        options["device_map"] = {"": str(device or "cpu")}
+    return options
+
+
+def _anatomy(model: Any, prefix: str, outside: tuple[str, ...], info: dict[str, Any]) -> Anatomy:
+    import torch
+
+    inside = {key.rpartition(".")[0] for key in info["missing_keys"] if key.startswith(f"{prefix}.")}
+    embeddings = [
+        name
+        for name, module in model.named_modules()
+        if name.startswith(f"{prefix}.") and isinstance(module, torch.nn.Embedding)
+    ]
+    return Anatomy(
+        model_type=model.config.model_type,
+        encoder=prefix,
+        embeddings=tuple(embeddings),
+        head=outside,
+        new_modules=(*outside, *sorted(inside)),
+    )
+
+
+@contextmanager
+def _sentences_for(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EncoderError(f"{folder} cannot be loaded as an encoder: {first}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from printing its table of missing weights and its bars: peftlab says what is new itself."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

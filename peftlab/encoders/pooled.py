@@ -1,0 +1,59 @@
+"""A classifier that pools the last layer of an encoder and applies one linear layer."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class PooledClassifier(nn.Module):
+    """Encoder, pooling, dropout, linear head.
+
+    `mean` averages the last hidden states over the tokens of the text (Reimers and Gurevych 2019, section 3); `cls`
+    takes the first token's. `forward` takes what the encoder takes and returns logits of shape [batch, labels].
+    """
+
+    def __init__(self, encoder: Any, pooling: Literal["mean", "cls"], labels: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config: Any = encoder.config
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(self.config.hidden_size, labels)
+        nn.init.normal_(self.classifier.weight, std=getattr(self.config, "initializer_range", 0.02))
+        nn.init.zeros_(self.classifier.bias)
+
+    def pool(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return [batch, hidden size] from `hidden` [batch, tokens, hidden size]."""
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        # The sum over tokens is taken in fp32: in bf16 a long text loses its smaller addends.
+        mask = attention_mask.unsqueeze(-1).to(torch.float32)
+        return (hidden.float() * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **passed: Any,
+    ) -> SequenceClassifierOutput:
+        """Return the logits; `passed` holds what peft forwards to an encoder (`output_attentions`, ...)."""
+        known = {"position_ids", "past_key_values", "output_attentions", "output_hidden_states"}
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "inputs_embeds": inputs_embeds,
+            **{name: value for name, value in passed.items() if name in known},
+        }
+        hidden = self.encoder(**{name: value for name, value in inputs.items() if value is not None}).last_hidden_state
+        if attention_mask is None:
+            attention_mask = torch.ones(hidden.shape[:2], device=hidden.device)
+        pooled = self.pool(hidden, attention_mask[:, -hidden.shape[1] :])
+        logits = self.classifier(self.dropout(pooled).to(self.classifier.weight.dtype))
+        return SequenceClassifierOutput(logits=logits)

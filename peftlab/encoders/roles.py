@@ -1,0 +1,137 @@
+"""Linear layers of an encoder by what they do, for the architectures that users of small encoders have.
+
+A role is an ending of module names, as transformers names the modules of that architecture.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from peftlab.errors import EncoderError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from peftlab.encoders.anatomy import Anatomy
+
+_BERT = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "ffn_in": "intermediate.dense",
+    "ffn_out": "output.dense",
+}
+ROLES: dict[str, dict[str, str]] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "electra": _BERT,
+    "camembert": _BERT,
+    "ernie": _BERT,
+    "distilbert": {
+        "query": "attention.q_lin",
+        "key": "attention.k_lin",
+        "value": "attention.v_lin",
+        "attention_output": "attention.out_lin",
+        "ffn_in": "ffn.lin1",
+        "ffn_out": "ffn.lin2",
+    },
+    "albert": {
+        "query": "attention.query",
+        "key": "attention.key",
+        "value": "attention.value",
+        "attention_output": "attention.dense",
+        "ffn_in": "ffn",
+        "ffn_out": "ffn_output",
+    },
+}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "attention": ("query", "key", "value", "attention_output"),
+    "ffn": ("ffn_in", "ffn_out"),
+    "all-linear": ("query", "key", "value", "attention_output", "ffn_in", "ffn_out"),
+}
+# The number of a layer stands behind the name of the list of layers; ALBERT shares one group between all its layers.
+_LAYER = re.compile(r"\.(?:layer|layers)\.(\d+)\.")
+
+
+def find_targets(
+    model: nn.Module, anatomy: Anatomy, wanted: Sequence[str], layers: Sequence[int] | Literal["all"] = "all"
+) -> tuple[str, ...]:
+    """Return the full names of the linear modules of the encoder that `wanted` and `layers` choose, in model order.
+
+    Each entry of `wanted` is a role or group of roles, the ending of a module name, or ``regex:`` and a pattern for
+    the whole name. Raises EncoderError where an entry matches nothing, or a layer does not exist.
+    """
+    import torch
+
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.startswith(f"{anatomy.encoder}.") and _in_a_layer(name)
+    ]
+    chosen: set[str] = set()
+    for entry in wanted:
+        matched = _matches(entry, linear, anatomy.model_type)
+        if not matched:
+            raise EncoderError(_no_match(entry, linear, anatomy.model_type))
+        chosen.update(matched)
+    kept = _in_layers(layers, linear)
+    found = tuple(name for name in linear if name in chosen and name in kept)
+    if not found:
+        raise EncoderError(f"method.target_modules {list(wanted)} match nothing in layers {layers}; name other layers")
+    return found
+
+
+def _in_a_layer(name: str) -> bool:
+    return _LAYER.search(name) is not None or "albert_layer" in name
+
+
+def _matches(entry: str, linear: Sequence[str], model_type: str) -> set[str]:
+    if entry.startswith("regex:"):
+        try:
+            pattern = re.compile(entry.removeprefix("regex:"))
+        except re.error as error:
+            raise EncoderError(f"method.target_modules: {entry!r} is not a regular expression: {error}") from error
+        return {name for name in linear if pattern.fullmatch(name)}
+    roles = ROLES.get(model_type, {})
+    if entry == "all-linear":
+        return set(linear)
+    if entry in GROUPS or entry in roles:
+        endings = [f".{roles[role]}" for role in GROUPS.get(entry, (entry,)) if role in roles]
+        matched = {name for name in linear for ending in endings if name.endswith(ending)}
+        # `output.dense` alone also ends the attention's output; the feed-forward role must not take it.
+        if "attention_output" in roles and "attention_output" not in GROUPS.get(entry, (entry,)):
+            matched -= {name for name in matched if name.endswith(f".{roles['attention_output']}")}
+        return matched
+    return {name for name in linear if name == entry or name.endswith(f".{entry}")}
+
+
+def _in_layers(layers: Sequence[int] | Literal["all"], linear: Sequence[str]) -> set[str]:
+    if layers == "all":
+        return set(linear)
+    numbers = {name: int(match.group(1)) for name in linear if (match := _LAYER.search(name))}
+    if len(numbers) < len(linear):
+        raise EncoderError("method.layers: this architecture shares one set of weights between its layers; use 'all'")
+    depth = max(numbers.values()) + 1
+    wrong = [layer for layer in layers if not -depth <= layer < depth]
+    if wrong or not layers:
+        raise EncoderError(
+            f"method.layers: the encoder has layers 0 to {depth - 1}; {wrong or 'an empty list'} is none of them"
+        )
+    wanted = {layer % depth for layer in layers}
+    return {name for name, number in numbers.items() if number in wanted}
+
+
+def _no_match(entry: str, linear: Sequence[str], model_type: str) -> str:
+    roles = [*GROUPS, *ROLES.get(model_type, {})]
+    endings = sorted({_LAYER.split(name)[-1] for name in linear})
+    close = difflib.get_close_matches(entry, [*roles, *endings], n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return (
+        f"method.target_modules: {entry!r} matches no linear layer of this {model_type} encoder; {hint}"
+        f"roles: {', '.join(roles)}; module names end in: {', '.join(endings)}"
+    )

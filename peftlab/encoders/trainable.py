@@ -1,0 +1,77 @@
+"""Which parameters are trained, and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from peftlab.encoders.anatomy import Anatomy
+
+
+def set_trainable(model: nn.Module, chosen: Callable[[str], bool]) -> nn.Module:
+    """Train exactly the floating-point parameters whose name is `chosen`; trained ones are stored in fp32."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.is_floating_point() and chosen(name))
+    keep_trained_in_fp32(model)
+    return model
+
+
+def keep_trained_in_fp32(model: nn.Module) -> None:
+    """Store trained parameters in fp32 and let their modules take the activations of a bf16 or fp16 encoder.
+
+    bf16 has 8 bits of mantissa: an update below 1/256 of a weight would be lost.
+    """
+    import torch
+
+    for module in model.modules():
+        own = [parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad]
+        half = [parameter for parameter in own if parameter.dtype in {torch.bfloat16, torch.float16}]
+        for parameter in half:
+            parameter.data = parameter.data.float()
+        if half and isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(_cast_to_weight)
+
+
+def _cast_to_weight(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    import torch
+
+    if torch.is_autocast_enabled(inputs[0].device.type):
+        return inputs
+    return (inputs[0].to(module.weight.dtype), *inputs[1:])  # type: ignore[arg-type] # a Linear's weight is a tensor
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name, in model order."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Numbers of parameters: trained, in the whole model as it predicts, and in its embedding tables."""
+
+    trainable: int
+    total: int
+    embedding: int
+
+    @property
+    def share(self) -> float:
+        """Trained share of all parameters."""
+        return self.trainable / self.total
+
+
+def count_parameters(model: nn.Module, anatomy: Anatomy) -> ParameterCounts:
+    """Count the parameters of `model`. The untrained copies that peft keeps of trained modules are not counted."""
+    trainable = total = embedding = 0
+    tables = tuple(f"{module}." for module in anatomy.embeddings)
+    for name, parameter in model.named_parameters():
+        if ".original_module." in name:
+            continue
+        total += parameter.numel()
+        trainable += parameter.numel() if parameter.requires_grad else 0
+        embedding += parameter.numel() if name.removeprefix("base_model.model.").startswith(tables) else 0
+    return ParameterCounts(trainable, total, embedding)

@@ -1,0 +1,95 @@
+"""Logits of many rows from one model, in any number of processes, each row exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.data.tokens import Tokens, batches_by_length, pad
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def logits_of(
+    model: nn.Module,
+    tokens: Tokens,
+    *,
+    batch_size: int,
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
+    advance: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Return the logits of all rows of `tokens`, fp32, [rows, labels], in evaluation mode and the weights' own types.
+
+    Batches are dealt out to the `world` processes and the results put together in all of them. `advance(rows)` is
+    called after each batch. The mode of `model` is put back.
+    """
+    import torch
+
+    training = model.training
+    model.eval()
+    rows: list[NDArray[np.int64]] = []
+    outputs: list[NDArray[np.float32]] = []
+    with torch.inference_mode():
+        for number, batch_rows in enumerate(batches_by_length(tokens.lengths, batch_size)):
+            if number % world != rank:
+                continue
+            batch = {name: tensor.to(device) for name, tensor in pad(tokens, batch_rows).items()}
+            outputs.append(model(**batch).logits.float().cpu().numpy())
+            rows.append(batch_rows)
+            if advance is not None:
+                advance(len(batch_rows))
+    model.train(training)
+    return _in_order(_gathered(list(zip(rows, outputs, strict=True)), world), len(tokens))
+
+
+def pooled_features(
+    model: Any,
+    tokens: Tokens,
+    *,
+    batch_size: int,
+    device: torch.device,
+    advance: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Return what the last linear layer of a pooled classifier reads, fp32, [rows, hidden size]: frozen embeddings."""
+    import torch
+
+    training = model.training
+    model.eval()
+    parts: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+    with torch.inference_mode():
+        for batch_rows in batches_by_length(tokens.lengths, batch_size):
+            batch = {name: tensor.to(device) for name, tensor in pad(tokens, batch_rows).items()}
+            hidden = model.encoder(**batch).last_hidden_state
+            parts.append((batch_rows, model.pool(hidden, batch["attention_mask"]).float().cpu().numpy()))
+            if advance is not None:
+                advance(len(batch_rows))
+    model.train(training)
+    return _in_order(parts, len(tokens))
+
+
+def _gathered(parts: list[Any], world: int) -> list[Any]:
+    if world == 1:
+        return parts
+    import torch
+
+    everyone: list[list[Any]] = [[] for _ in range(world)]
+    torch.distributed.all_gather_object(everyone, parts)
+    return [part for share in everyone for part in share]
+
+
+def _in_order(parts: list[tuple[NDArray[np.int64], NDArray[np.float32]]], rows: int) -> NDArray[np.float32]:
+    """Put the outputs of batches in row order; every row must have come exactly once."""
+    places = np.concatenate([place for place, _ in parts])
+    if len(places) != rows or len(np.unique(places)) != rows:
+        raise AssertionError(f"{len(places)} outputs for {rows} rows: each row must be scored exactly once")
+    values = np.concatenate([value for _, value in parts])
+    ordered = np.empty_like(values)
+    ordered[places] = values
+    return ordered

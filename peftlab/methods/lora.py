@@ -1,0 +1,68 @@
+"""LoRA: a frozen weight W (d_out x d_in) gets a trained low-rank update, h = W x + (alpha / r) B A x.
+
+A: r x d_in, random; B: d_out x r, zero, so that training starts from the frozen encoder (Hu et al. 2021,
+arXiv 2106.09685, equation 3). rsLoRA scales by alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732); DoRA trains a
+magnitude per output beside the direction (Liu et al. 2024, arXiv 2402.09353, equation 5).
+Trainable parameters: r * (d_in + d_out) for each target module, with DoRA d_out more, and the head.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from peftlab.recipe.plugins import LearningRate
+from peftlab.recipe.records import Fraction, Positive, Record
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from peftlab.encoders.anatomy import Anatomy
+
+NEEDS_ENCODER = True
+TRAINS_ENCODER = False
+SOLVER: Literal["gradient"] = "gradient"
+LEARNING_RATE = LearningRate(low=5e-5, default=5e-4, high=1e-2)
+
+
+class Config(Record):
+    """Settings of LoRA."""
+
+    r: Positive = 8
+    """Rank of the update."""
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """The update is scaled by alpha / r."""
+    dropout: Fraction = 0.1
+    """Dropout on the input of A."""
+    target_modules: tuple[str, ...] = ("all-linear",)
+    """Roles (`query`, `key`, `value`, `attention_output`, `ffn_in`, `ffn_out`, or `attention`, `ffn`, `all-linear`),
+    endings of module names, or `regex:...` over whole module names."""
+    layers: tuple[int, ...] | Literal["all"] = "all"
+    """Encoder layers that get an update, counted from 0; negative numbers count from the top."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(r)."""
+    dora: bool = False
+    """Weight-decomposed LoRA."""
+    init: Literal["default", "gaussian", "pissa", "olora", "orthogonal"] = "default"
+    """How A and B start. `pissa` and `olora` take them from the frozen weight, which is changed by as much."""
+
+
+def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
+    """Attach LoRA to the chosen linear layers of `model` through peft; raises EncoderError where none match."""
+    from peft import LoraConfig, TaskType
+
+    from peftlab.encoders.roles import find_targets
+    from peftlab.encoders.through_peft import attach_through_peft
+
+    settings = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=config.r,
+        lora_alpha=config.alpha,  # type: ignore[arg-type] # peft's annotation says int, its arithmetic takes floats
+        lora_dropout=config.dropout,
+        target_modules=list(find_targets(model, anatomy, config.target_modules, config.layers)),
+        use_rslora=config.rslora,
+        use_dora=config.dora,
+        init_lora_weights=True if config.init == "default" else config.init,
+    )
+    return attach_through_peft(model, settings, anatomy)

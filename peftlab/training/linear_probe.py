@@ -1,0 +1,84 @@
+"""Solve a linear head by logistic regression on the frozen encoder's pooled embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.errors import EncoderError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def solve_probe(
+    features: NDArray[np.float32],
+    labels: NDArray[Any],
+    *,
+    c: float,
+    max_iterations: int,
+    seed: int,
+    class_weight: Any = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return weight [labels, features] and bias [labels] of the logistic regression of `labels` on `features`.
+
+    `features`: [rows, features], standardised inside; the standardisation is folded into weight and bias, so that they
+    apply to raw features. `labels`: class indices [rows], or for multi-label zeros and ones [rows, labels], one
+    regression a label. `c`: inverse strength of the L2 penalty. Two classes give two opposite rows.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    mean = features.mean(0)
+    deviation = features.std(0)
+    deviation[deviation == 0.0] = 1.0
+    standardised = (features - mean) / deviation
+    columns = [labels] if labels.ndim == 1 else [labels[:, place] for place in range(labels.shape[1])]
+    weights: list[NDArray[np.float64]] = []
+    biases: list[NDArray[np.float64]] = []
+    for column in columns:
+        weight, bias = _constant(column, features.shape[1])
+        if weight is None:
+            model = LogisticRegression(C=c, max_iter=max_iterations, random_state=seed, class_weight=class_weight)
+            model.fit(standardised, column)
+            weight, bias = model.coef_, model.intercept_
+        weights.append(weight)
+        biases.append(bias)
+    weight, bias = np.concatenate(weights), np.concatenate(biases)
+    if labels.ndim == 1 and len(weight) == 1:
+        weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
+    weight = weight / deviation
+    return weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)
+
+
+def _constant(column: NDArray[Any], width: int) -> tuple[Any, Any]:
+    """Return the solution of a column that is all one value (a label that every row or no row has), else None."""
+    values = np.unique(column)
+    if len(values) > 1:
+        return None, None
+    return np.zeros((1, width)), np.full(1, 10.0 if values[0] else -10.0)
+
+
+def write_head(model: nn.Module, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+    """Put `weight` and `bias` into the trained linear head of `model`, attached or not."""
+    import torch
+
+    linear = linear_head(model)
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(weight))
+        linear.bias.copy_(torch.from_numpy(bias))
+
+
+def linear_head(model: nn.Module) -> Any:
+    """Return the linear layer `classifier` of a pooled classifier; peft's trained copy where there is one.
+
+    Raises EncoderError where the architecture's own head is used: it has layers between the embedding and the logits.
+    """
+    from peftlab.encoders.pooled import PooledClassifier
+
+    for module in model.modules():
+        if isinstance(module, PooledClassifier):
+            wrapped = module.classifier
+            return wrapped.modules_to_save["default"] if hasattr(wrapped, "modules_to_save") else wrapped
+    raise EncoderError("a probe needs one linear layer on pooled embeddings; set encoder.pooling = 'mean' or 'cls'")
