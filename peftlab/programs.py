@@ -21,7 +21,9 @@ def run_program(body: Callable[[], int]) -> int:
     several processes run the same program, only the first one says what all of them found.
     """
     try:
-        return body()
+        code = body()
+        sys.stdout.flush()
+        return code
     except PeftlabError as error:
         _tell(str(error))
         return error.exit_code
@@ -33,13 +35,21 @@ def run_program(body: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "peftlab"):
-            return _ours(error)
-        _tell(f"the package '{package}' is not installed; `peftlab doctor` lists what is missing and the install line")
-        return 2
+        return _missing(error)
     except Exception as error:
         return _ours(error)
+
+
+def quiet_libraries() -> None:
+    """Keep what the libraries would print between our lines: advice on things that a user of peftlab cannot change."""
+    import logging
+    import warnings
+
+    for name in ("bitsandbytes", "transformers", "accelerate", "httpx", "matplotlib.font_manager"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # transformers warns of its own attribute whenever peft reads it; MatMul8bitLt of every single cast.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="MatMul8bitLt.*")
 
 
 def is_first_process() -> bool:
@@ -50,6 +60,14 @@ def is_first_process() -> bool:
 def _tell(text: str) -> None:
     if is_first_process():
         print(text, file=sys.stderr)
+
+
+def _missing(error: ModuleNotFoundError) -> int:
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "peftlab"):
+        return _ours(error)
+    _tell(f"the package '{package}' is not installed; `peftlab doctor` lists what is missing and the install line")
+    return 2
 
 
 def _ours(error: Exception) -> int:

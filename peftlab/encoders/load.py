@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.encoders.anatomy import Anatomy
+from peftlab.encoders.trainable import keep_in_fp32
 from peftlab.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def load_classifier(
             if pooling == "native"
             else _pooled(encoder, folder, head, pooling, device)
         )
+    # A reload makes these modules anew in the type that they have here: half precision would round what was trained.
+    for name in loaded.anatomy.new_modules:
+        keep_in_fp32(loaded.model.get_submodule(name))
     loaded.model.eval()
     return loaded
 
@@ -108,7 +112,7 @@ def _pooled(
     from peftlab.encoders.pooled import PooledClassifier
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    architecture = MODEL_MAPPING[type(config)]
+    architecture: Any = MODEL_MAPPING[type(config)]
     # A pooler that nothing reads would be counted, and reported as newly initialised.
     spared = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(architecture).parameters else {}
     body, info = AutoModel.from_pretrained(

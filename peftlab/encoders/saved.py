@@ -64,7 +64,7 @@ def _load_through_peft(model: nn.Module, folder: Path) -> nn.Module:
         warnings.filterwarnings("error", message="Found missing adapter keys")
         warnings.filterwarnings("error", message="Unexpected keyword arguments")
         try:
-            return PeftModel.from_pretrained(model, str(folder), local_files_only=True)  # type: ignore[arg-type]
+            return PeftModel.from_pretrained(model, str(folder), local_files_only=True)
         except (UserWarning, RuntimeError, ValueError, KeyError) as error:
             first = str(error).strip().splitlines()[0]
             raise RunError(f"the adapter in {folder} does not fit the encoder: {first}") from error

@@ -48,6 +48,16 @@ class EncoderFiles:
     reason: str | None = None
 
     @property
+    def license(self) -> str | None:
+        """Return the licence that the encoder's own model card states in its front matter."""
+        card = self.folder / "README.md"
+        if not card.is_file():
+            return None
+        lines = card.read_text(encoding="utf-8", errors="replace").splitlines()[:60]
+        found = [line.partition(":")[2].strip() for line in lines if line.startswith("license:")]
+        return found[0] if found and found[0] else None
+
+    @property
     def is_stand_in(self) -> bool:
         """Say whether another encoder than the one asked for is used."""
         return self.requested != self.used

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from peftlab.encoders.trainable import keep_trained_in_fp32
+from peftlab.encoders.trainable import keep_in_fp32
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,5 +22,5 @@ def attach_through_peft(model: nn.Module, settings: Any, anatomy: Anatomy) -> nn
 
     settings.modules_to_save = list(anatomy.new_modules)
     wrapped: nn.Module = get_peft_model(model, settings)
-    keep_trained_in_fp32(wrapped)
+    keep_in_fp32(wrapped, lambda parameter: parameter.requires_grad)
     return wrapped

@@ -17,19 +17,19 @@ def set_trainable(model: nn.Module, chosen: Callable[[str], bool]) -> nn.Module:
     """Train exactly the floating-point parameters whose name is `chosen`; trained ones are stored in fp32."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.is_floating_point() and chosen(name))
-    keep_trained_in_fp32(model)
+    keep_in_fp32(model, lambda parameter: parameter.requires_grad)
     return model
 
 
-def keep_trained_in_fp32(model: nn.Module) -> None:
-    """Store trained parameters in fp32 and let their modules take the activations of a bf16 or fp16 encoder.
+def keep_in_fp32(model: nn.Module, chosen: Callable[[nn.Parameter], bool] = lambda _: True) -> None:
+    """Store the `chosen` parameters in fp32 and let their modules take the activations of a bf16 or fp16 encoder.
 
-    bf16 has 8 bits of mantissa: an update below 1/256 of a weight would be lost.
+    Trained parameters need it: bf16 has 8 bits of mantissa, so an update below 1/256 of a weight would be lost.
     """
     import torch
 
     for module in model.modules():
-        own = [parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad]
+        own = [parameter for parameter in module.parameters(recurse=False) if chosen(parameter)]
         half = [parameter for parameter in own if parameter.dtype in {torch.bfloat16, torch.float16}]
         for parameter in half:
             parameter.data = parameter.data.float()

@@ -27,8 +27,8 @@ LEARNING_RATE = None
 class Config(Record):
     """Settings of the logistic regression."""
 
-    c: Annotated[float, Field(gt=0)] = 1.0
-    """Inverse strength of the L2 penalty, on standardised features."""
+    c: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """Inverse strength of the L2 penalty, on standardised features; `auto`: the best of six on validation."""
     max_iterations: Annotated[int, Field(gt=0)] = 1000
     """Most L-BFGS iterations."""
 

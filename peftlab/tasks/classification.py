@@ -94,7 +94,7 @@ def row_weights(labels: NDArray[Any], weights: NDArray[np.float32] | None, confi
     """Return what each row counts in the mean of the loss, [rows]: the weight of its label, else 1."""
     if weights is None or config.multi_label:
         return np.ones(len(labels), np.float32)
-    return weights[labels]
+    return np.asarray(weights[labels], np.float32)
 
 
 def row_losses(logits: Tensor, targets: Tensor, weights: Tensor | None, config: Config) -> Tensor:

@@ -163,7 +163,7 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """Return `value` as JSON, its tensors moved into `tensors`; dictionaries become pairs, as their keys may be numbers."""
+    """Return `value` as JSON, its tensors moved into `tensors`; dictionaries become pairs: keys may be numbers."""
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,48 @@ from peftlab.errors import EncoderError
 if TYPE_CHECKING:
     from torch import nn
 
+    from peftlab.data.rows import Splits
+
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Inverse penalties that `c = "auto"` tries, from the strongest penalty to the weakest."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A solved head, weight [labels, features] and bias [labels], its inverse penalty, and its validation accuracy."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    c: float
+    accuracy: float
+
+
+def choose_probe(
+    train: NDArray[np.float32],
+    validation: NDArray[np.float32],
+    splits: Splits,
+    *,
+    c: float | Literal["auto"],
+    seed: int,
+    max_iterations: int = 1000,
+) -> Probe:
+    """Solve the probe on the training features; for `c = "auto"` take the strength that validates best.
+
+    Of equally good ones the strongest penalty is taken. Accuracy counts decisions of labels for multi-label sets.
+    """
+    labels = splits.validation.labels
+    best: Probe | None = None
+    for strength in STRENGTHS if c == "auto" else (c,):
+        weight, bias = solve_probe(train, splits.train.labels, c=strength, max_iterations=max_iterations, seed=seed)
+        logits = validation @ weight.T + bias
+        right = (logits > 0) == (labels > 0) if splits.multi_label else logits.argmax(1) == labels
+        accuracy = float(right.mean()) if right.size else 0.0
+        if best is None or accuracy > best.accuracy:
+            best = Probe(weight, bias, strength, accuracy)
+    if best is None:
+        raise AssertionError("there is at least one strength")
+    return best
+
 
 def solve_probe(
     features: NDArray[np.float32],
@@ -20,7 +63,6 @@ def solve_probe(
     c: float,
     max_iterations: int,
     seed: int,
-    class_weight: Any = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weight [labels, features] and bias [labels] of the logistic regression of `labels` on `features`.
 
@@ -40,7 +82,7 @@ def solve_probe(
     for column in columns:
         weight, bias = _constant(column, features.shape[1])
         if weight is None:
-            model = LogisticRegression(C=c, max_iter=max_iterations, random_state=seed, class_weight=class_weight)
+            model = LogisticRegression(C=c, max_iter=max_iterations, random_state=seed)
             model.fit(standardised, column)
             weight, bias = model.coef_, model.intercept_
         weights.append(weight)
@@ -79,6 +121,6 @@ def linear_head(model: nn.Module) -> Any:
 
     for module in model.modules():
         if isinstance(module, PooledClassifier):
-            wrapped = module.classifier
+            wrapped: Any = module.classifier
             return wrapped.modules_to_save["default"] if hasattr(wrapped, "modules_to_save") else wrapped
     raise EncoderError("a probe needs one linear layer on pooled embeddings; set encoder.pooling = 'mean' or 'cls'")

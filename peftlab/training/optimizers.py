@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def make_optimizer(groups: list[dict[str, Any]], settings: Optimizer, device: to
         raise UserError(
             "optimizer.name 'paged_adamw_8bit' pages between GPU and host memory; without a GPU use 'adamw_8bit'"
         )
-    import bitsandbytes
+    bitsandbytes: Any = importlib.import_module("bitsandbytes")
 
     made: torch.optim.Optimizer
     if settings.name == "paged_adamw_8bit":

@@ -1,0 +1,138 @@
+"""`peftlab train`, `accelerate launch -m peftlab.train`: one recipe, trained, proved, scored and written down."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peftlab.errors import RunError, UserError
+from peftlab.programs import EXIT_CODES, quiet_libraries, run_program
+
+if TYPE_CHECKING:
+    from peftlab.recipe.records import Recipe
+    from peftlab.training.job import Job
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`; returns the exit code."""
+    asked = parser().parse_args(argv)
+    return run_program(lambda: _train(asked))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `peftlab train`."""
+    made = argparse.ArgumentParser(
+        prog="peftlab train",
+        description="Train, score and save one recipe. The last line on standard output is the run folder;\n"
+        "everything else goes to standard error.",
+        epilog="examples:\n"
+        "  peftlab train recipes/lora_minilm.toml train.seed=1\n"
+        "  accelerate launch -m peftlab.train recipes/lora_minilm.toml\n"
+        "  ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 -m peftlab.train RECIPE\n"
+        "      (two processes on CPUs; other lines that look right start only one)\n"
+        "  peftlab train --resume runs/lora_minilm-20260131-101500\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("recipe", nargs="?", metavar="RECIPE", help="a recipe file, or the name of a shipped recipe")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over the recipe's: train.epochs=1")
+    made.add_argument("--resume", metavar="RUN", help="continue the run in this folder from its last checkpoint")
+    made.add_argument(
+        "--dry-run", action="store_true", help="check everything and print the plan, like `peftlab check`"
+    )
+    made.add_argument("--json", action="store_true", help="print result.json on standard output, before the folder")
+    return made
+
+
+def _train(asked: argparse.Namespace) -> int:
+    if asked.dry_run:
+        from peftlab.check import check_recipe
+
+        return check_recipe(asked.recipe, asked.overrides, as_json=asked.json)
+    wanted = _asked_job(asked)
+    quiet_libraries()
+    from accelerate import PartialState
+    from rich.console import Console
+
+    from peftlab.training.job import run_job
+    from peftlab.training.placement import check_launch, launcher_command
+
+    state = PartialState()
+    check_launch(state.num_processes, os.environ, launcher_command())
+    console = Console(stderr=True, quiet=not state.is_main_process, highlight=False, soft_wrap=True)
+    job = _agreed(wanted, state)
+    if job is None:
+        return 0
+    if state.num_processes > 1 and not _in_parallel(job.recipe):
+        if not state.is_main_process:
+            return 0
+        console.print(f"the method {job.recipe.method.name!r} runs in one process; the others have nothing to do")
+    try:
+        result = run_job(job, console)
+        if asked.json and result is not None:
+            print(result.model_dump_json(indent=2))
+    finally:
+        if state.is_main_process and job.folder.is_dir():
+            sys.stderr.flush()
+            print(job.folder, flush=True)
+    return 0
+
+
+def _asked_job(asked: argparse.Namespace) -> Job:
+    """Return what the command line asks for; nothing is written yet."""
+    from peftlab.recipe.load import read_recipe
+    from peftlab.recipe.resolve import resolved
+    from peftlab.recipe.shipped import find_recipe
+    from peftlab.runs.folder import run_recipe
+    from peftlab.runs.model_record import RECIPE
+    from peftlab.training.job import Job
+
+    if asked.resume is not None:
+        words = [word for word in (asked.recipe, *asked.overrides) if word is not None]
+        if words:
+            raise UserError(f"--resume continues the run's own recipe; leave out {' '.join(words)}, or start a new run")
+        return Job(run_recipe(Path(asked.resume)), Path(asked.resume), resume=True)
+    if asked.recipe is None:
+        raise UserError(
+            "name a recipe, as in: peftlab train recipes/lora_minilm.toml; `peftlab list recipes` lists them"
+        )
+    recipe = resolved(read_recipe(find_recipe(asked.recipe), asked.overrides))
+    folder = Path(recipe.run.dir) if recipe.run.dir is not None else Path()
+    resume = recipe.train.resume == "auto" and recipe.run.dir is not None and (folder / RECIPE).is_file()
+    return Job(recipe, folder, resume)
+
+
+def _in_parallel(recipe: Recipe) -> bool:
+    from peftlab.recipe.plugins import load_plugin
+
+    return bool(load_plugin("methods", recipe.method.name).SOLVER == "gradient")
+
+
+def _agreed(job: Job, state: Any) -> Job | None:
+    """Return the job with a folder that all processes share; None where its run is already finished."""
+    from accelerate.utils import broadcast_object_list
+
+    from peftlab.runs.folder import new_run_folder
+    from peftlab.runs.result import FILE_NAME, read_result
+    from peftlab.training.job import Job
+
+    said: list[Any] = [None, None]
+    if state.is_main_process:
+        try:
+            if not job.resume:
+                said[0] = str(new_run_folder(job.recipe.name, job.recipe.run.dir))
+            elif (job.folder / FILE_NAME).is_file() and read_result(job.folder).status == "ok":
+                print(f"{job.folder} is finished; nothing to continue", file=sys.stderr)
+                print(job.folder)
+            else:
+                said[0] = str(job.folder)
+        except RunError as error:
+            said[1] = str(error)
+    if state.num_processes > 1:
+        broadcast_object_list(said)
+    if said[1] is not None:
+        raise RunError(said[1])
+    return None if said[0] is None else Job(job.recipe, Path(said[0]), job.resume)

@@ -1,0 +1,176 @@
+"""One run from its recipe to its result: in whatever way it ends, `result.json` says how."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peftlab.recipe.records import Recipe
+from peftlab.recipe.resolve import recipe_hash, recipe_text
+from peftlab.runs.environment import git_commit, versions
+from peftlab.runs.files import write_text
+from peftlab.runs.folder import now, write_environment
+from peftlab.runs.model_record import RECIPE
+from peftlab.training.outcome import Outcome, Sitting
+from peftlab.training.placement import place
+from peftlab.training.prepare import Found, find_inputs
+from peftlab.training.tracking import check_trackers, start_trackers
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from peftlab.runs.result import Result
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe to run in a folder, from the start or from its last checkpoint."""
+
+    recipe: Recipe
+    folder: Path
+    resume: bool
+
+
+@dataclass(frozen=True)
+class Start:
+    """When a sitting began: by the calendar, on the wall clock of this process, and in CPU seconds."""
+
+    moment: datetime
+    wall: float
+    cpu: float
+
+
+def run_job(job: Job, console: Console) -> Result | None:
+    """Run `job` and return its result; None in all processes but the first. Raises what ended the run, once written.
+
+    The run folder then holds recipe, environment, data report, metric lines, trained part, predictions, scores,
+    figures and model card.
+    """
+    from accelerate import Accelerator
+
+    from peftlab.runs.result import write_result
+    from peftlab.training.record import ended_result
+
+    start, notes = Start(now(), time.perf_counter(), time.process_time()), list[str]()
+    check_trackers(job.recipe.run.trackers)
+    accelerator = Accelerator(log_with=list(job.recipe.run.trackers) or None, project_dir=str(job.folder / "trackers"))
+    placement = place(job.recipe.train, accelerator)
+    if placement.is_main and not job.resume:
+        _write_start(job)
+
+    def say(sentence: str) -> None:
+        notes.append(sentence)
+        console.print(sentence)
+
+    found: Found | None = None
+    try:
+        report = job.folder / "data_report.json" if placement.is_main else None
+        with accelerator.main_process_first():
+            found = find_inputs(job.recipe, report_path=report, say=say)
+        _announce(found, console)
+        sitting = Sitting(job.folder, console, placement, say, start_trackers(accelerator, job.recipe), job.resume)
+        outcome = _solve(found, sitting)
+        accelerator.end_training()
+        return _finish(job, found, sitting, outcome, start, notes) if placement.is_main else None
+    except (Exception, KeyboardInterrupt) as error:
+        if placement.is_main:
+            write_result(job.folder, ended_result(job, found, placement, start, error, notes))
+        raise
+
+
+def _write_start(job: Job) -> None:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_text(job.folder / RECIPE, recipe_text(job.recipe))
+    origin = {"name": job.recipe.name, "path": str(job.recipe.path.resolve()), "hash": recipe_hash(job.recipe)}
+    write_environment(job.folder, {"recipe": origin, "versions": versions(), "git_commit": git_commit()})
+
+
+def _announce(found: Found, console: Console) -> None:
+    """Say what the run uses; a stand-in in a box that cannot be missed."""
+    from rich.panel import Panel
+
+    files, splits = found.files, found.splits
+    if files is not None and files.is_stand_in:
+        text = (
+            f"[bold]{files.requested}[/bold] cannot be reached ({files.reason}).\nThis run uses its stand-in "
+            f"[bold]{files.used}[/bold]: its figures say nothing of {files.requested}."
+        )
+        console.print(Panel(text, title="STAND-IN ENCODER", border_style="bold yellow", expand=False))
+    elif files is not None:
+        console.print(f"encoder {files.used} from {files.folder}")
+    rows = ", ".join(f"{len(split):,} {split.name}" for split in (splits.train, splits.validation, splits.test))
+    console.print(f"data: {rows} rows, {len(splits.label_names)} labels, from {splits.source['used']}")
+
+
+def _solve(found: Found, sitting: Sitting) -> Outcome:
+    solver = found.method.SOLVER
+    if solver == "gradient":
+        from peftlab.training.solve_gradient import solve_by_gradient
+
+        return solve_by_gradient(found, sitting)
+    if solver == "linear_probe":
+        from peftlab.training.solve_probe import solve_by_probe
+
+        return solve_by_probe(found, sitting)
+    from peftlab.training.solve_own import solve_by_itself
+
+    return solve_by_itself(found, sitting)
+
+
+def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: Start, notes: list[str]) -> Result:
+    """Score, write predictions, result, figures and card; then remove the checkpoints, which nothing needs any more."""
+    import shutil
+
+    from peftlab.evaluation.predictions import write_predictions
+    from peftlab.runs.result import write_result
+    from peftlab.training.record import finished_result
+
+    splits, config = found.splits, found.recipe.task.config
+    scores = found.task.score(outcome.test_logits, splits.test, splits, config)
+    write_predictions(
+        job.folder / "predictions.jsonl",
+        splits.test.ids,
+        outcome.test_logits,
+        splits.test.labels,
+        splits.label_names,
+        multi_label=splits.multi_label,
+        threshold=getattr(config, "threshold", 0.5),
+    )
+    result = finished_result(job, found, sitting.placement, outcome, scores, start, notes)
+    write_result(job.folder, result)
+    _write_report(job, found, result)
+    shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+    _tell(job, result, sitting.console)
+    return result
+
+
+def _write_report(job: Job, found: Found, result: Result) -> None:
+    from peftlab.reports.figures import write_figures
+    from peftlab.reports.model_card import model_card
+
+    write_figures(job.folder, result)
+    write_text(job.folder / "README.md", model_card(result, recipe_text(job.recipe), found.splits.report))
+
+
+def _tell(job: Job, result: Result, console: Console) -> None:
+    parameters = result.parameters
+    accuracy = result.metrics.test["accuracy"]
+    console.print(
+        f"[bold]test accuracy {accuracy.value:.4f}[/bold] (95 % interval {accuracy.low:.4f} to {accuracy.high:.4f}, "
+        f"n = {accuracy.n:,})"
+    )
+    if result.target is not None:
+        console.print(f"target {result.target.asked:g}: {result.target.verdict.replace('_', ' ')}")
+    if parameters is not None:
+        console.print(
+            f"trained {parameters.trainable:,} of {parameters.total:,} parameters ({parameters.trainable_share:.2%}); "
+            f"shipped: {parameters.shipped_bytes / 1e6:.2f} MB in {job.folder / 'trained'}"
+        )
+    console.print(
+        f"report: {job.folder / 'README.md'}, figures beside it; numbers: {job.folder / 'result.json'}; each test row: "
+        f"{job.folder / 'predictions.jsonl'}"
+    )
+    console.print(f'try it: peftlab predict {job.folder} --text "..."')

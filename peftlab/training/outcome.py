@@ -1,0 +1,76 @@
+"""What every way of training hands on, and how what was saved is proved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.errors import RoundTripError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from peftlab.runs.model_record import EncoderRecord
+    from peftlab.training.placement import Placement
+
+TOLERANCE = 1e-5
+"""Largest difference of a logit between the model that was scored and the one that was saved."""
+ROUND_TRIP_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One process at work on one run: its folder, its place, and where it speaks.
+
+    `say` notes a sentence for the result; `track(values, step)` tells the trackers; `resume` asks to continue from
+    the folder's last checkpoint.
+    """
+
+    folder: Path
+    console: Console
+    placement: Placement
+    say: Callable[[str], None]
+    track: Callable[[Mapping[str, float], int], None]
+    resume: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trained, saved and proved model, with its logits on the test split [rows, labels].
+
+    `validation`: metrics of the best checkpoint. `best`: step, epoch, metric and value of it, where there are steps.
+    `earlier_seconds`, `earlier_cpu_seconds`: trained in sittings before this one.
+    """
+
+    test_logits: NDArray[np.float32]
+    validation: Mapping[str, float]
+    trainable: int
+    total: int
+    embedding: int | None
+    shipped_bytes: int
+    new_modules: tuple[str, ...]
+    encoder: EncoderRecord | None
+    best: Mapping[str, Any] | None
+    train_seconds: float
+    test_seconds: float
+    tokens_per_second: float | None
+    logit_difference: float
+    compared_rows: int
+    earlier_seconds: float = 0.0
+    earlier_cpu_seconds: float = 0.0
+
+
+def prove_same(before: NDArray[np.float32], after: NDArray[np.float32], folder: Path) -> float:
+    """Return the largest absolute difference of a logit; RoundTripError above the tolerance."""
+    difference = float(np.abs(before - after).max()) if before.size else 0.0
+    if not difference <= TOLERANCE:
+        raise RoundTripError(
+            f"what was saved in {folder} does not reload to the same logits: the largest difference is "
+            f"{difference:.3g}, allowed is {TOLERANCE:g}; the run is not usable; please report it with its recipe.toml"
+        )
+    return difference

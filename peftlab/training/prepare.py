@@ -1,0 +1,159 @@
+"""Everything of a run that stands before its first step: data, encoder, head, method, plan, ceilings."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from peftlab.data.tokens import Tokens, full_lengths, tokenise
+from peftlab.encoders.anatomy import Anatomy
+from peftlab.encoders.load import HeadShape, Pooling, load_classifier, load_tokenizer
+from peftlab.encoders.saved import save_trained
+from peftlab.encoders.source import EncoderFiles, find_encoder
+from peftlab.encoders.trainable import ParameterCounts, count_parameters
+from peftlab.errors import BudgetError, DataError, UserError
+from peftlab.recipe.plugins import load_plugin
+from peftlab.training.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from peftlab.data.rows import Split, Splits
+    from peftlab.recipe.records import Recipe
+
+
+@dataclass(frozen=True)
+class Model:
+    """An encoder with head and method attached. `pooling` is what `auto` came to."""
+
+    module: nn.Module
+    anatomy: Anatomy
+    pooling: Pooling
+    counts: ParameterCounts
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recipe's plug-ins, rows and encoder; `files` and `tokenizer` are None for a method without an encoder."""
+
+    recipe: Recipe
+    task: ModuleType
+    method: ModuleType
+    splits: Splits
+    files: EncoderFiles | None
+    tokenizer: Any
+
+
+def find_inputs(recipe: Recipe, *, report_path: Path | None, say: Callable[[str], None]) -> Found:
+    """Find the encoder, then read and check the rows; `say` gets what people must know.
+
+    Raises EncoderError, DataError or MissingPackage, each in sentences, before anything is computed.
+    """
+    task, method = load_plugin("tasks", recipe.task.name), load_plugin("methods", recipe.method.name)
+    files, tokenizer, token_lengths = None, None, None
+    if method.NEEDS_ENCODER:
+        if recipe.encoder is None:
+            raise UserError(f"{recipe.path}: the method {recipe.method.name!r} needs an [encoder] section")
+        files = find_encoder(recipe.encoder, beside=recipe.path.parent)
+        tokenizer = load_tokenizer(files.folder)
+
+        def token_lengths(texts: Any, pairs: Any) -> list[int]:
+            return full_lengths(tokenizer, texts, pairs)
+
+    splits = task.load_splits(recipe, recipe.task.config, token_lengths=token_lengths, report_path=report_path)
+    for warning in splits.report["warnings"]:
+        say(f"data: {warning}")
+    _refuse_small_test(recipe, splits)
+    return Found(recipe, task, method, splits, files, tokenizer)
+
+
+def build_model(found: Found, *, device: torch.device, seed: int) -> Model:
+    """Load the encoder, draw the head and attach the method, all from `seed`; nothing depends on earlier draws."""
+    loaded = bare_model(found, device=device, seed=seed)
+    module = found.method.attach(loaded.module, found.recipe.method.config, loaded.anatomy)
+    module.to(device)
+    return Model(module, loaded.anatomy, loaded.pooling, count_parameters(module, loaded.anatomy))
+
+
+def bare_model(found: Found, *, device: torch.device, seed: int) -> Model:
+    """Load the encoder under a fresh head, without the method: what a trained part is loaded into."""
+    import torch
+
+    if found.recipe.encoder is None or found.files is None:
+        raise UserError("this run has no encoder")
+    torch.manual_seed(seed)
+    head = HeadShape(len(found.splits.label_names), found.recipe.head.dropout)
+    loaded = load_classifier(found.recipe.encoder, found.files.folder, head, device=device)
+    if found.recipe.encoder.load_in == "full":
+        loaded.model.to(device)
+    return Model(loaded.model, loaded.anatomy, loaded.pooling, count_parameters(loaded.model, loaded.anatomy))
+
+
+def tokenise_split(found: Found, split: Split) -> Tokens:
+    """Tokenise `split` as the recipe says."""
+    if found.recipe.encoder is None:
+        raise UserError("this run has no encoder")
+    return tokenise(found.tokenizer, split.texts, split.pairs, found.recipe.encoder.max_length)
+
+
+def plan_of(found: Found) -> Plan:
+    """Return the steps of the run."""
+    return make_plan(found.recipe.train, found.recipe.evaluation, len(found.splits.train))
+
+
+def check_budget(recipe: Recipe, trainable: int, shipped_bytes: int) -> None:
+    """Raise BudgetError where the plan exceeds a ceiling of the recipe, naming every one that it exceeds."""
+    over = []
+    ceiling = recipe.budget.trainable_parameters
+    if ceiling is not None and trainable > ceiling:
+        over.append(f"{trainable:,} trainable parameters against budget.trainable_parameters = {ceiling:,}")
+    megabytes = recipe.budget.shipped_mb
+    if megabytes is not None and shipped_bytes > megabytes * 1e6:
+        over.append(f"{shipped_bytes / 1e6:.2f} MB shipped against budget.shipped_mb = {megabytes:g}")
+    if over:
+        raise BudgetError(
+            f"{recipe.path}: the plan exceeds its budget: {'; '.join(over)}; choose a smaller method or raise it"
+        )
+
+
+def shipped_bytes(model: Model) -> int:
+    """Return the bytes of the trained part as it will be shipped, by writing it to a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return save_trained(model.module, Path(folder) / "trained", encoder_name="encoder")
+
+
+def estimate_peak_bytes(model: Model, plan: Plan, tokens: Tokens, *, resident: int, optimizer_bytes: int) -> int:
+    """Estimate the peak memory of training: what is resident now, gradients, optimizer state, and activations.
+
+    `resident`: bytes that the process holds with the model loaded. `optimizer_bytes`: bytes of optimizer state a
+    trained parameter. Activations are counted for the largest possible forward pass: about 20 hidden-sized and 5
+    feed-forward-sized fp32 values a token and layer, and 4 attention maps. An estimate, not a promise.
+    """
+    config: Any = model.module.config
+    width = int(tokens.lengths.max())
+    hidden, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 4 * hidden)
+    per_token = layers * 4 * (20 * hidden + 5 * inner + 4 * heads * width)
+    activations = plan.micro_rows * width * per_token
+    return int(resident + model.counts.trainable * (4 + optimizer_bytes) + activations)
+
+
+def _refuse_small_test(recipe: Recipe, splits: Splits) -> None:
+    """Raise DataError where the test split cannot give the interval that the recipe asks for."""
+    from peftlab.evaluation.intervals import rows_needed
+
+    margin = recipe.evaluation.margin
+    if margin is None:
+        return
+    expected = recipe.evaluation.target if recipe.evaluation.target is not None else 0.9
+    needed = rows_needed(margin, expected)
+    if len(splits.test) < needed:
+        raise DataError(
+            f"{recipe.path}: evaluation.margin: a 95 % interval of ±{margin:g} around an accuracy of {expected:g} "
+            f"needs {needed:,} test rows, and there are {len(splits.test):,}; label more, or ask for a wider margin"
+        )

@@ -1,0 +1,141 @@
+"""The result record of a run, however it ended."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from peftlab.errors import Interrupted, PeftlabError
+from peftlab.evaluation.intervals import verdict
+from peftlab.recipe.resolve import recipe_hash
+from peftlab.runs.environment import git_commit, peak_resident_bytes, processor_name, versions
+from peftlab.runs.folder import now
+from peftlab.runs.result import Result, scored
+from peftlab.runs.result_parts import (
+    Best,
+    DataUsed,
+    Device,
+    EncoderUsed,
+    Memory,
+    Metrics,
+    Parameters,
+    RecipeUsed,
+    RoundTrip,
+    Seconds,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from peftlab.evaluation.classification_scores import Scores
+    from peftlab.training.job import Job, Start
+    from peftlab.training.outcome import Outcome
+    from peftlab.training.placement import Placement
+    from peftlab.training.prepare import Found
+
+
+def finished_result(
+    job: Job, found: Found, placement: Placement, outcome: Outcome, scores: Scores, start: Start, notes: list[str]
+) -> Result:
+    """Return the result of a run that went to its end."""
+    estimates, detail = scored(scores.to_dict())
+    asked = job.recipe.evaluation.target
+    target = None
+    if asked is not None:
+        target = Target(asked=asked, verdict=verdict(scores.metrics["accuracy"], asked))
+    wall = time.perf_counter() - start.wall + outcome.earlier_seconds
+    cpu = time.process_time() - start.cpu + outcome.earlier_cpu_seconds
+    return Result(
+        status="ok",
+        metrics=Metrics(validation=dict(outcome.validation), test=estimates),
+        scores=detail,
+        target=target,
+        parameters=Parameters(
+            trainable=outcome.trainable,
+            total=outcome.total,
+            embedding=outcome.embedding,
+            shipped_bytes=outcome.shipped_bytes,
+            newly_initialised=outcome.new_modules,
+        ),
+        best=Best(**outcome.best) if outcome.best is not None else None,
+        round_trip=RoundTrip(max_logit_difference=outcome.logit_difference, rows=outcome.compared_rows),
+        seconds=Seconds(train=outcome.train_seconds, test=outcome.test_seconds, total=wall, cpu=cpu),
+        tokens_per_second=outcome.tokens_per_second,
+        **_always(job, found, placement, start, notes),
+    )
+
+
+def ended_result(
+    job: Job, found: Found | None, placement: Placement, start: Start, error: BaseException, notes: list[str]
+) -> Result:
+    """Return the result of a run that `error` ended; the traceback is kept where the failure is ours."""
+    ours = not isinstance(error, (PeftlabError, KeyboardInterrupt))
+    interrupted = isinstance(error, (Interrupted, KeyboardInterrupt))
+    return Result(
+        status="interrupted" if interrupted else "failed",
+        reason=str(error) or type(error).__name__,
+        traceback="".join(traceback.format_exception(error)) if ours else None,
+        seconds=Seconds(total=time.perf_counter() - start.wall, cpu=time.process_time() - start.cpu),
+        **_always(job, found, placement, start, notes),
+    )
+
+
+def _always(job: Job, found: Found | None, placement: Placement, start: Start, notes: list[str]) -> dict[str, Any]:
+    """Return the fields that every result has."""
+    import torch
+
+    recipe = job.recipe
+    cuda = placement.device.type == "cuda"
+    return {
+        "recipe": RecipeUsed(name=recipe.name, hash=recipe_hash(recipe)),
+        "task": recipe.task.name,
+        "method": recipe.method.name,
+        "encoder": _encoder(found, recipe.encoder.name if recipe.encoder is not None else None),
+        "stand_in": found is not None and found.files is not None and found.files.is_stand_in,
+        "data": _data(found),
+        "memory": Memory(
+            peak_rss_bytes=peak_resident_bytes(),
+            peak_device_bytes=torch.cuda.max_memory_allocated(placement.device) if cuda else None,
+        ),
+        "device": Device(
+            type=placement.device.type,
+            name=torch.cuda.get_device_name(placement.device) if cuda else processor_name(),
+            threads=placement.threads,
+            processes=placement.world,
+        ),
+        "seeds": {
+            "train": recipe.train.seed,
+            "split": recipe.data.split_seed if recipe.data.split_seed is not None else recipe.train.seed,
+        },
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "notes": tuple(notes),
+        "started": start.moment,
+        "finished": now(),
+    }
+
+
+def _encoder(found: Found | None, requested: str | None) -> EncoderUsed:
+    if found is None or found.files is None:
+        return EncoderUsed(requested=requested)
+    files = found.files
+    return EncoderUsed(
+        requested=files.requested,
+        used=files.used,
+        revision=files.revision or f"sha256:{files.sha256}",
+        license=files.license,
+    )
+
+
+def _data(found: Found | None) -> DataUsed | None:
+    if found is None:
+        return None
+    splits = found.splits
+    synthetic = splits.report.get("synthetic")
+    return DataUsed(
+        fingerprint=splits.fingerprint,
+        source=dict(splits.source),
+        rows={split.name: len(split) for split in (splits.train, splits.validation, splits.test)},
+        synthetic=bool(synthetic),
+        language=splits.report.get("language"),
+    )

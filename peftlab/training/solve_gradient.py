@@ -1,0 +1,207 @@
+"""Train by gradient: the loop, the best checkpoint, its proof and its test logits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.data.tokens import Tokens
+from peftlab.evaluation.forward import logits_of, pooled_features
+from peftlab.recipe.resolve import recipe_hash
+from peftlab.training.checkpoints import Progress
+from peftlab.training.linear_probe import choose_probe, linear_head, write_head
+from peftlab.training.loop import Fitting
+from peftlab.training.optimizers import make_optimizer, parameter_groups
+from peftlab.training.outcome import Outcome, Sitting
+from peftlab.training.plan import Plan
+from peftlab.training.prepare import Found, Model, build_model, check_budget, plan_of, shipped_bytes, tokenise_split
+from peftlab.training.save import save_and_prove
+from peftlab.training.signals import StopWish, stop_on_signals
+from peftlab.training.supervise import Supervision, train
+
+if TYPE_CHECKING:
+    import torch
+
+    from peftlab.data.rows import Split
+
+
+def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
+    """Train the recipe's model to the end, save it, prove it, and score the test split once.
+
+    Raises Interrupted with the state saved, NonFiniteLoss, BudgetError before the first step, RoundTripError.
+    """
+    import torch
+
+    recipe, place, splits = found.recipe, sitting.placement, found.splits
+    model = build_model(found, device=place.device, seed=recipe.train.seed)
+    check_budget(recipe, model.counts.trainable, shipped_bytes(model) if recipe.budget.shipped_mb is not None else 0)
+    tokens: dict[str, Tokens] = {
+        split.name: tokenise_split(found, split) for split in (splits.train, splits.validation, splits.test)
+    }
+    if recipe.head.init == "probe" and not _has_checkpoint(sitting):
+        start_from_probe(found, model, tokens, sitting)
+    # Dropout differs between processes, and not from the draws that made the head.
+    torch.manual_seed(recipe.train.seed + 1_000_003 * (place.rank + 1))
+    plan = plan_of(found)
+    _announce(model, plan, sitting)
+    with stop_on_signals() as wish:
+        fitting = _fitting(found, model, tokens["train"], plan, sitting, wish)
+        watch = _supervision(found, model, tokens["validation"], plan, sitting, wish)
+        before, progress = train(fitting, watch)
+    started = time.perf_counter()
+    shown = partial(_logits, model, sitting=sitting, batch_size=recipe.evaluation.batch_size)
+    validation = found.task.point_metrics(shown(tokens["validation"]), splits.validation, splits, recipe.task.config)
+    test_logits = shown(tokens["test"])
+    seconds = time.perf_counter() - started
+    saved = save_and_prove(found, model, tokens["test"], sitting)
+    return Outcome(
+        test_logits=test_logits,
+        validation=validation,
+        trainable=model.counts.trainable,
+        total=model.counts.total,
+        embedding=model.counts.embedding,
+        shipped_bytes=saved.shipped_bytes,
+        new_modules=model.anatomy.new_modules,
+        encoder=saved.encoder,
+        best=_best(progress, plan, recipe.evaluation.metric),
+        train_seconds=progress.seconds,
+        test_seconds=seconds,
+        tokens_per_second=progress.tokens / progress.seconds if progress.seconds else None,
+        logit_difference=saved.difference,
+        compared_rows=saved.rows,
+        earlier_seconds=before.seconds,
+        earlier_cpu_seconds=before.cpu_seconds,
+    )
+
+
+def start_from_probe(found: Found, model: Model, tokens: Mapping[str, Tokens], sitting: Sitting) -> None:
+    """Write the logistic regression on the frozen embeddings into the head (LP-FT, Kumar et al. 2022)."""
+    linear_head(model.module)  # refuses an architecture's own head before any embedding is computed
+    wrapped: Any = model.module
+    base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
+    features = {
+        name: pooled_features(
+            base, tokens[name], batch_size=found.recipe.evaluation.batch_size, device=sitting.placement.device
+        )
+        for name in ("train", "validation")
+    }
+    chosen = choose_probe(
+        features["train"], features["validation"], found.splits, c="auto", seed=found.recipe.train.seed
+    )
+    write_head(model.module, chosen.weight, chosen.bias)
+    if sitting.placement.is_main:
+        sitting.console.print(
+            f"head starts from the probe: C = {chosen.c:g}, validation accuracy {chosen.accuracy:.4f}"
+        )
+
+
+def _has_checkpoint(sitting: Sitting) -> bool:
+    from peftlab.training.checkpoints import last_checkpoint
+
+    return sitting.resume and last_checkpoint(sitting.folder / "checkpoints") is not None
+
+
+def _announce(model: Model, plan: Plan, sitting: Sitting) -> None:
+    if not sitting.placement.is_main:
+        return
+    place, counts = sitting.placement, model.counts
+    sitting.console.print(
+        f"{counts.trainable:,} of {counts.total:,} parameters trained ({counts.share:.2%}); newly initialised: "
+        f"{', '.join(model.anatomy.new_modules)}"
+    )
+    processes = f"{place.world} process{'es' if place.world > 1 else ''} of {place.threads} threads"
+    sitting.console.print(
+        f"{plan.rows:,} rows, {plan.steps_per_epoch} steps an epoch, {plan.total_steps} steps in all, on "
+        f"{place.device.type} with {processes}, {place.precision}"
+    )
+
+
+def _fitting(found: Found, model: Model, tokens: Tokens, plan: Plan, sitting: Sitting, wish: StopWish) -> Fitting:
+    import torch
+
+    recipe, splits, place = found.recipe, found.splits, sitting.placement
+    config = recipe.task.config
+    weights = found.task.label_weights(config, splits)
+    on_device = torch.from_numpy(weights).to(place.device) if weights is not None else None
+
+    def row_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        losses: torch.Tensor = found.task.row_losses(logits, targets, on_device, config)
+        return losses
+
+    rate = recipe.train.learning_rate
+    if rate == "auto":
+        rate = found.method.LEARNING_RATE.default
+    groups = parameter_groups(model.module, model.anatomy, recipe.optimizer, rate)
+    return Fitting(
+        model=model.module,
+        tokens=tokens,
+        targets=torch.from_numpy(splits.train.labels),
+        row_weights=found.task.row_weights(splits.train.labels, weights, config),
+        row_losses=row_losses,
+        optimizer=make_optimizer(groups, recipe.optimizer, place.device),
+        plan=plan,
+        schedule=recipe.train.schedule,
+        clip=recipe.optimizer.clip,
+        seed=recipe.train.seed,
+        placement=place,
+        describe_rows=partial(_describe, splits.train),
+        stop_asked=wish.asked,
+    )
+
+
+def _supervision(
+    found: Found, model: Model, tokens: Tokens, plan: Plan, sitting: Sitting, wish: StopWish
+) -> Supervision:
+    from peftlab.evaluation.classification_scores import METRICS
+
+    recipe, splits = found.recipe, found.splits
+    metric = recipe.evaluation.metric
+
+    def validate() -> dict[str, float]:
+        logits = _logits(model, tokens, sitting=sitting, batch_size=recipe.evaluation.batch_size)
+        values: dict[str, float] = found.task.point_metrics(logits, splits.validation, splits, recipe.task.config)
+        return values
+
+    return Supervision(
+        folder=sitting.folder,
+        console=sitting.console,
+        validate=validate,
+        metric=metric,
+        lower_is_better=not METRICS[metric].higher_is_better,
+        patience=recipe.evaluation.patience,
+        checkpoint_every=recipe.run.checkpoint_every,
+        identity={
+            "recipe": recipe_hash(recipe),
+            "data": splits.fingerprint,
+            "encoder": found.files.sha256 if found.files is not None else None,
+            "processes": sitting.placement.world,
+            "steps": plan.total_steps,
+        },
+        track=sitting.track,
+        signal_number=lambda: wish.signal_number,
+        resume=sitting.resume,
+    )
+
+
+def _logits(model: Model, tokens: Tokens, *, sitting: Sitting, batch_size: int) -> NDArray[np.float32]:
+    place = sitting.placement
+    return logits_of(
+        model.module, tokens, batch_size=batch_size, device=place.device, rank=place.rank, world=place.world
+    )
+
+
+def _describe(split: Split, rows: NDArray[np.int64]) -> str:
+    shown = ", ".join(split.ids[row] for row in rows[:8])
+    return shown if len(rows) <= 8 else f"{shown} and {len(rows) - 8} more"
+
+
+def _best(progress: Progress, plan: Plan, metric: str) -> dict[str, Any] | None:
+    if progress.best_step is None or progress.best_value is None:
+        return None
+    epoch = round(plan.epoch_of(progress.best_step), 4)
+    return {"step": progress.best_step, "epoch": epoch, "metric": metric, "value": progress.best_value}
