@@ -246,3 +246,40 @@ def tiny_tickets(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         return made[language]
 
     return make
+
+
+# A tiny recipe ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny_recipe(
+    tmp_path: Path, tiny_encoder: Callable[..., Path], tiny_tickets: Callable[..., Path]
+) -> Callable[..., Path]:
+    """Return `write(method="lora", model_type="bert", pooling="mean", data=None, sections="")`: a recipe's path.
+
+    The recipe trains on the tiny tickets (or the `data` section given) for 3 epochs of 8 steps, in fp32, without
+    trackers; `sections` is TOML put behind it. Train it with `run.dir=...` or from a folder of the test's own.
+    """
+
+    def write(
+        method: str = "lora",
+        model_type: str = "bert",
+        pooling: str = "mean",
+        data: str | None = None,
+        sections: str = "",
+    ) -> Path:
+        tickets = tiny_tickets()
+        files = "\n".join(f'{split} = "{tickets / split}.jsonl"' for split in SPLIT_ROWS)
+        path = tmp_path / f"{method}_tiny.toml"
+        path.write_text(
+            f'[encoder]\nname = "{tiny_encoder(model_type)}"\npooling = "{pooling}"\nmax_length = 32\n\n'
+            '[task]\nname = "classification"\n\n'
+            f"[data]\n{data if data is not None else files}\n\n"
+            f'[method]\nname = "{method}"\n\n'
+            '[train]\nepochs = 3\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\n\n'
+            f"[run]\ntrackers = []\n\n{sections}\n",
+            encoding="utf-8",
+        )
+        return path
+
+    return write

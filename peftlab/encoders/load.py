@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.encoders.anatomy import Anatomy
+from peftlab.encoders.roles import in_a_layer
 from peftlab.encoders.trainable import keep_in_fp32
 from peftlab.errors import EncoderError
 
@@ -92,8 +93,9 @@ def _native(encoder: Encoder, folder: Path, head: HeadShape, device: torch.devic
     for field in ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"):
         if hasattr(config, field):
             setattr(config, field, head.dropout)
+    weights = _weights(encoder, device, lambda: AutoModelForSequenceClassification.from_config(config))
     model, info = AutoModelForSequenceClassification.from_pretrained(
-        folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **_weights(encoder, device)
+        folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **weights
     )
     prefix = model.base_model_prefix
     outside = tuple(
@@ -115,9 +117,8 @@ def _pooled(
     architecture: Any = MODEL_MAPPING[type(config)]
     # A pooler that nothing reads would be counted, and reported as newly initialised.
     spared = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(architecture).parameters else {}
-    body, info = AutoModel.from_pretrained(
-        folder, config=config, output_loading_info=True, **spared, **_weights(encoder, device)
-    )
+    weights = _weights(encoder, device, lambda: AutoModel.from_config(config, **spared))
+    body, info = AutoModel.from_pretrained(folder, config=config, output_loading_info=True, **spared, **weights)
     model = PooledClassifier(body, pooling, head.labels, head.dropout)
     if device is not None:
         model.classifier.to(device)
@@ -125,7 +126,8 @@ def _pooled(
     return LoadedEncoder(model, _anatomy(model, "encoder", ("classifier",), info), pooling)
 
 
-def _weights(encoder: Encoder, device: torch.device | None) -> dict[str, Any]:
+def _weights(encoder: Encoder, device: torch.device | None, make: Callable[[], nn.Module]) -> dict[str, Any]:
+    """Return how to load the weights; `make` builds the same architecture without them."""
     import torch
 
     dtypes = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -133,11 +135,24 @@ def _weights(encoder: Encoder, device: torch.device | None) -> dict[str, Any]:
     if encoder.load_in == "int8":
         from transformers import BitsAndBytesConfig
 
-        # Heads and poolers are trained or feed a trained layer; quantised they could not be (peft issue 1222).
-        skipped = ["classifier", "score", "pooler", "pre_classifier"]
-        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_unquantised(make))
         options["device_map"] = {"": str(device or "cpu")}
     return options
+
+
+def _unquantised(make: Callable[[], nn.Module]) -> list[str]:
+    """Return the names of linear layers outside the encoder's own layers: head, pooler, projections.
+
+    They are trained or feed a trained layer; quantised they could not be (peft issue 1222). transformers compares names
+    from their start, so that `pooler` would not spare `bert.pooler.dense`.
+    """
+    import torch
+
+    with torch.device("meta"):
+        model = make()
+    return [
+        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and not in_a_layer(name)
+    ]
 
 
 def _anatomy(model: Any, prefix: str, outside: tuple[str, ...], info: dict[str, Any]) -> Anatomy:
@@ -160,9 +175,13 @@ def _anatomy(model: Any, prefix: str, outside: tuple[str, ...], info: dict[str, 
 
 @contextmanager
 def _sentences_for(folder: Path) -> Iterator[None]:
+    import pickle
+
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EncoderError(f"{folder} cannot be loaded as an encoder: {first}") from error
 

@@ -71,7 +71,7 @@ def find_targets(
     linear = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.startswith(f"{anatomy.encoder}.") and _in_a_layer(name)
+        if isinstance(module, torch.nn.Linear) and name.startswith(f"{anatomy.encoder}.") and in_a_layer(name)
     ]
     chosen: set[str] = set()
     for entry in wanted:
@@ -86,7 +86,8 @@ def find_targets(
     return found
 
 
-def _in_a_layer(name: str) -> bool:
+def in_a_layer(name: str) -> bool:
+    """Say whether the module of this name belongs to one of the encoder's repeated layers."""
     return _LAYER.search(name) is not None or "albert_layer" in name
 
 
