@@ -1,0 +1,40 @@
+"""`peftlab schema`: the JSON Schema of recipes, which editors use to complete and check them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from peftlab.programs import EXIT_CODES, run_program
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the schema, or write it to `--out`; returns the exit code."""
+    asked = parser().parse_args(argv)
+    return run_program(lambda: _write(asked.out))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `peftlab schema`."""
+    made = argparse.ArgumentParser(
+        prog="peftlab schema",
+        description="Print the JSON Schema of recipes. An editor that knows TOML schemas completes and checks a\n"
+        "recipe whose first line is '#:schema PATH-TO-THE-SCHEMA'.",
+        epilog=f"example: peftlab schema --out recipes/recipe.schema.json\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of standard output")
+    return made
+
+
+def _write(out: Path | None) -> int:
+    from peftlab.recipe.schema import recipe_schema
+    from peftlab.runs.files import write_json
+
+    if out is None:
+        print(json.dumps(recipe_schema(), ensure_ascii=False, indent=2))
+    else:
+        write_json(out, recipe_schema())
+    return 0
