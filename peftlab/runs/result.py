@@ -1,0 +1,168 @@
+"""`result.json`: what one run measured, versioned. `docs/result.md` says the same for readers of the file.
+
+A file of the same or an older schema version can be read. The version goes up with every change of a field.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, model_validator
+
+from peftlab.errors import RunError
+from peftlab.runs.files import write_text
+from peftlab.runs.result_parts import (
+    Amount,
+    Best,
+    ClassScores,
+    Count,
+    DataUsed,
+    Device,
+    EncoderUsed,
+    Estimate,
+    Memory,
+    Metrics,
+    Parameters,
+    RecipeUsed,
+    ResultRecord,
+    RoundTrip,
+    Seconds,
+    Target,
+)
+
+SCHEMA_VERSION = 1
+FILE_NAME = "result.json"
+
+
+def _in_utc(moment: AwareDatetime) -> AwareDatetime:
+    if moment.utcoffset() != timedelta(0):
+        raise ValueError("expected a time in UTC")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+class Result(ResultRecord):
+    """One run."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    """Version of this schema."""
+    status: Literal["ok", "failed", "interrupted"]
+    """`ok` only where the test split was scored and the saved model reloads to the same logits."""
+    reason: str | None = None
+    """Why the run failed or was interrupted; null where status is ok."""
+    traceback: str | None = None
+    """Traceback of a failure that is ours."""
+    recipe: RecipeUsed
+    """The recipe."""
+    task: str
+    """Task plug-in."""
+    method: str
+    """Method plug-in."""
+    encoder: EncoderUsed = EncoderUsed()
+    """The encoder."""
+    stand_in: bool = False
+    """The recipe's `stand_in` took the place of an encoder that could not be reached."""
+    data: DataUsed | None = None
+    """The labelled rows; null where they could not be read."""
+    metrics: Metrics = Metrics()
+    """Metrics by name."""
+    scores: ClassScores | None = None
+    """The test split in detail, for classification."""
+    target: Target | None = None
+    """The test accuracy that the recipe asks for, and whether it was reached; null where none is asked."""
+    parameters: Parameters | None = None
+    """Counts of parameters; null where the model was not built."""
+    best: Best | None = None
+    """The checkpoint that was tested; null for methods without checkpoints."""
+    round_trip: RoundTrip | None = None
+    """What was saved, loaded back in fresh objects."""
+    seconds: Seconds
+    """Durations."""
+    memory: Memory = Memory()
+    """Peak memory."""
+    tokens_per_second: Amount | None = None
+    """Real tokens, without padding, per second of `seconds.train`, over all processes."""
+    device: Device | None = None
+    """Where it ran."""
+    seeds: dict[str, Count]
+    """Seeds by use."""
+    versions: dict[str, str]
+    """Versions of Python, peftlab and the libraries that bear on the result."""
+    git_commit: str | None = None
+    """Commit of peftlab's own checkout, where it is one; with `+changes` where files differ from it."""
+    notes: tuple[str, ...] = ()
+    """What the run announced on the way: a halved batch, a stand-in, warnings."""
+    started: Moment
+    """Start, UTC."""
+    finished: Moment
+    """End, UTC."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Result:
+        """Refuse an ok without proof, and a failure without a reason."""
+        if self.status != "ok" and not self.reason:
+            raise ValueError(f"status {self.status} needs a reason")
+        if self.status == "ok":
+            needed: dict[str, Any] = {"metrics.test": self.metrics.test, "data": self.data}
+            needed |= {"parameters": self.parameters, "round_trip": self.round_trip}
+            if missing := [name for name, value in needed.items() if not value]:
+                raise ValueError(f"status ok needs {', '.join(missing)}")
+            if self.reason is not None:
+                raise ValueError("status ok has no reason")
+        return self
+
+
+def scored(scores: Mapping[str, Any]) -> tuple[dict[str, Estimate], ClassScores]:
+    """Return `metrics.test` and `scores` of a result from the plain values of a classification's scores (`to_dict`)."""
+    estimates = {name: Estimate.model_validate(values) for name, values in scores["metrics"].items()}
+    return estimates, ClassScores.model_validate(scores["scores"], strict=False)
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    """Write `result.json` into `folder`, whole or not at all, and return its path."""
+    path = folder / FILE_NAME
+    text = json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=2, allow_nan=False)
+    # Lists of numbers, such as the rows of the confusion matrix, take one line each. A string holds no raw newline.
+    numbers = re.compile(r"\[\n\s+(-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*)\n\s+\]")
+    compact = numbers.sub(lambda found: "[" + re.sub(r",\n\s+", ", ", found[1]) + "]", text)
+    write_text(path, compact + "\n")
+    return path
+
+
+def read_result(folder: Path) -> Result:
+    """Return the result of the run in `folder`; RunError where it is missing, broken or of a newer version."""
+    path = folder / FILE_NAME
+    if not folder.is_dir():
+        raise RunError(f"{folder} is not a run folder: there is no such folder")
+    if not path.is_file():
+        raise RunError(f"{folder} has no {FILE_NAME}: it is not a run folder, or its run is not finished")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(content, Mapping) or not isinstance(content.get("schema_version"), int):
+        raise RunError(f"{path} has no schema_version: it is not a result of peftlab")
+    if content["schema_version"] > SCHEMA_VERSION:
+        version = content["schema_version"]
+        raise RunError(
+            f"{path} has schema version {version}; this peftlab reads up to {SCHEMA_VERSION}: update peftlab"
+        )
+    try:
+        return Result.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise RunError(f"{path} is not a valid result:\n{_places(error)}") from None
+
+
+def _places(error: ValidationError) -> str:
+    lines = []
+    for mistake in error.errors():
+        place = ".".join(map(str, mistake["loc"]))
+        lines.append(f"  {place}: {mistake['msg']}" if place else f"  {mistake['msg']}")
+    return "\n".join(lines)
