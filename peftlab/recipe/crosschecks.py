@@ -1,0 +1,137 @@
+"""Settings that are sound one by one and do not go together, found before any work.
+
+Each check gives a Finding; nothing here reads data or loads an encoder.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any
+
+from peftlab.recipe import plugins
+from peftlab.recipe.expectations import as_toml
+from peftlab.recipe.records import Choice, Data, Encoder, Evaluation, Head, Optimizer, Record, Train
+from peftlab.recipe.source import Finding, Source
+
+BUILTIN_SETS = ("tickets-en", "tickets-zh")
+"""Names that may follow `builtin:` in `data.source`."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The sections of a recipe that may still hold mistakes; None stands for one that is absent or unusable."""
+
+    encoder: Encoder | None
+    task: Choice[Record] | None
+    data: Data | None
+    head: Head | None
+    method: Choice[Record] | None
+    train: Train | None
+    optimizer: Optimizer | None
+    evaluation: Evaluation | None
+
+
+def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
+    """Yield what does not go together in `draft`; sections that are None are taken to be sound."""
+    if draft.encoder is not None:
+        yield from _encoder_names(draft.encoder)
+    if draft.data is not None:
+        yield from _data(draft.data, source)
+    if draft.method is not None:
+        yield from _method(draft, draft.method)
+    if draft.task is not None and draft.evaluation is not None:
+        yield from _metric(draft.evaluation.metric, draft.task.name)
+
+
+def _encoder_names(encoder: Encoder) -> Iterator[Finding]:
+    for key in ("name", "stand_in"):
+        prefix, colon, name = (getattr(encoder, key) or "").partition(":")
+        if prefix == "bundled" and colon:
+            yield from _listed_name(("encoder", key), prefix, name, tuple(_bundled_encoders()))
+
+
+def _bundled_encoders() -> Any:
+    # The encoders stand above recipes, so they are looked up by name, as plug-ins are.
+    return importlib.import_module("peftlab.encoders.bundled").BUNDLED
+
+
+def _data(data: Data, source: Source) -> Iterator[Finding]:
+    given = source.values["data"]
+    if not {"train", "source", "hub"} & given.keys():
+        example = 'such as source = "builtin:tickets-en"'
+        yield Finding(("data",), "names no rows; expected train (a file), source or hub", example)
+    for split in ("validation", "test"):
+        if split in given and "train" not in given:
+            yield Finding(("data", split), "a file of its own needs data.train", "name the file of training rows too")
+    if abs(sum(data.split) - 1) > 1e-6:
+        yield Finding(("data", "split"), f"the shares sum to {sum(data.split):g}, expected 1")
+    elif data.split[0] == 0:
+        yield Finding(("data", "split"), "the share of train is 0; expected a share above 0")
+    prefix, colon, name = (data.source or "").partition(":")
+    if prefix == "builtin" and colon:
+        yield from _listed_name(("data", "source"), prefix, name, BUILTIN_SETS)
+
+
+def _listed_name(path: tuple[str, str], prefix: str, name: str, known: tuple[str, ...]) -> Iterator[Finding]:
+    if name not in known:
+        choices = ", ".join(as_toml(f"{prefix}:{other}") for other in known)
+        yield Finding(
+            path, f"expected one of {choices}, found {as_toml(f'{prefix}:{name}')}", _nearest(name, known, prefix)
+        )
+
+
+def _nearest(name: str, known: tuple[str, ...], prefix: str = "") -> str | None:
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {as_toml(f'{prefix}:{near[0]}' if prefix else near[0])}?" if near else None
+
+
+def _method(draft: Draft, method: Choice[Record]) -> Iterator[Finding]:
+    module = plugins.load_plugin("methods", method.name)
+    if draft.train is not None:
+        yield from _learning_rate(draft.train.learning_rate, method.name, module.LEARNING_RATE)
+    if draft.optimizer is not None and draft.optimizer.lora_plus is not None and method.name != "lora":
+        expected = f"LoRA+ sets the learning rate of LoRA's B matrices, and {method.name} has none"
+        yield Finding(("optimizer", "lora_plus"), expected, "remove the key")
+    if draft.head is not None and draft.head.init == "probe" and not module.NEEDS_ENCODER:
+        expected = f"a probe starts from an encoder's embeddings, and {method.name} uses no encoder"
+        yield Finding(("head", "init"), expected, "remove the key")
+    if draft.encoder is not None and draft.encoder.load_in == "int8":
+        path = ("encoder", "load_in")
+        if module.TRAINS_ENCODER:
+            yield Finding(path, f"{method.name} trains the encoder, which 8-bit weights do not allow", 'write "full"')
+        elif find_spec("bitsandbytes") is None:
+            yield Finding(path, "int8 needs bitsandbytes, which is not installed", 'pip install "peftlab[quantised]"')
+
+
+def _learning_rate(rate: float | str, method: str, usual: plugins.LearningRate | None) -> Iterator[Finding]:
+    """Refuse a rate outside the method's range: mostly one that was meant for another method."""
+    if usual is None or isinstance(rate, str) or usual.low <= rate <= usual.high:
+        return
+    owners = [other for other in plugins.plugin_names("methods") if _in_range(rate, other)]
+    found = f"{_number(rate)} is a learning rate for {' or '.join(owners)}" if owners else f"found {_number(rate)}"
+    span = f"between {_number(usual.low)} and {_number(usual.high)}"
+    advice = f"remove the key for the default {_number(usual.default)}"
+    yield Finding(("train", "learning_rate"), f"{found}; {method} trains well {span}", advice)
+
+
+def _in_range(rate: float, method: str) -> bool:
+    usual = plugins.load_plugin("methods", method).LEARNING_RATE
+    return usual is not None and usual.low <= rate <= usual.high
+
+
+def _number(value: float) -> str:
+    """Return `value` without the zero that Python puts into exponents: 2e-5."""
+    return f"{value:g}".replace("e-0", "e-")
+
+
+def _metric(metric: str, task: str) -> Iterator[Finding]:
+    known = plugins.load_plugin("tasks", task).METRICS
+    if metric != "auto" and metric not in known:
+        choices = ", ".join(map(as_toml, ("auto", *known)))
+        yield Finding(
+            ("evaluation", "metric"), f"expected one of {choices}, found {as_toml(metric)}", _nearest(metric, known)
+        )

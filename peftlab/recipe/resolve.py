@@ -1,0 +1,84 @@
+"""A recipe with its defaults filled in: as a record, as text for the run folder, and as a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import tomlkit
+
+from peftlab.recipe import plugins
+from peftlab.recipe.expectations import UNSET
+from peftlab.recipe.records import Choice, Recipe, Record
+from peftlab.recipe.unknown_keys import sections
+
+_NOT_HASHED = (("run", "dir"), ("run", "trackers"), ("run", "project"), ("train", "resume"))
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """Return `recipe` with what follows from other settings filled in.
+
+    The learning rate from the method, the head's learning rate from the training's, the seed of the split from the
+    training's, the metric from the task. Values that depend on the encoder, the data or the machine stay `auto`.
+    """
+    usual: plugins.LearningRate | None = plugins.load_plugin("methods", recipe.method.name).LEARNING_RATE
+    task = plugins.load_plugin("tasks", recipe.task.name)
+    train, optimizer, evaluation, data = recipe.train, recipe.optimizer, recipe.evaluation, recipe.data
+    if train.learning_rate == "auto" and usual is not None:
+        train = train.model_copy(update={"learning_rate": usual.default})
+    if optimizer.head_learning_rate is None and train.learning_rate != "auto":
+        optimizer = optimizer.model_copy(update={"head_learning_rate": train.learning_rate})
+    if evaluation.metric == "auto":
+        evaluation = evaluation.model_copy(update={"metric": task.DEFAULT_METRIC})
+    if data.split_seed is None:
+        data = data.model_copy(update={"split_seed": train.seed})
+    changed = {"train": train, "optimizer": optimizer, "evaluation": evaluation, "data": data}
+    return recipe.model_copy(update=changed)
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Return `recipe` as TOML with every default written out; `read_recipe` reads it to the same sections.
+
+    A key that is unset is left out where that is its default, and is `"none"` otherwise.
+    """
+    return tomlkit.dumps(_tables(recipe))
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Return the SHA-256, in hexadecimal, of the resolved settings that can change what a run computes.
+
+    It does not depend on how the file is laid out or where it stands, nor on `run.dir`, `run.trackers`, `run.project`
+    and `train.resume`.
+    """
+    tables = _tables(resolved(recipe))
+    for section, key in _NOT_HASHED:
+        tables[section].pop(key, None)
+    canonical = json.dumps(tables, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _tables(recipe: Recipe) -> dict[str, Any]:
+    """Return the sections of `recipe` as TOML tables."""
+    tables = {}
+    for section in sections():
+        match getattr(recipe, section):
+            case Choice(name=name, config=config):
+                tables[section] = {"name": name, **_table(config)}
+            case Record() as record:
+                tables[section] = _table(record)
+    return tables
+
+
+def _table(record: Record) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    plain = record.model_dump(mode="json")
+    for key, field in type(record).model_fields.items():
+        value = getattr(record, key)
+        if isinstance(value, Record):
+            table[key] = _table(value)
+        elif value is not None:
+            table[key] = plain[key]
+        elif field.get_default(call_default_factory=True) is not None:
+            table[key] = UNSET
+    return table
