@@ -20,8 +20,9 @@ LAYERS = (
     ("errors",),
     ("runs", "recipe"),
     ("data", "encoders"),
+    ("evaluation",),
     ("methods", "tasks"),
-    ("training", "evaluation", "reports"),
+    ("training", "reports"),
 )
 PLUGIN_FOLDERS = ("methods", "tasks")
 BANNED_NAMES = ("utils", "helpers", "common", "misc")

@@ -18,7 +18,9 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 class Record(BaseModel):
     """Base of every section: frozen, strict types, no unknown keys, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Encoder(Record):
@@ -202,16 +204,16 @@ class Budget(Record):
     """Most megabytes (10^6 bytes) that the trained part may take on disk."""
 
 
-PluginConfig = TypeVar("PluginConfig", bound=Record, covariant=True)
+PluginConfig_co = TypeVar("PluginConfig_co", bound=Record, covariant=True)
 
 
-class Choice(BaseModel, Generic[PluginConfig]):
+class Choice(BaseModel, Generic[PluginConfig_co]):
     """A plug-in named by a recipe, with its own typed settings. `name` is the plug-in's file name."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    config: PluginConfig
+    config: PluginConfig_co
 
 
 class Recipe(BaseModel):

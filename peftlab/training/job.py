@@ -140,8 +140,13 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
         threshold=getattr(config, "threshold", 0.5),
     )
     result = finished_result(job, found, sitting.placement, outcome, scores, start, notes)
+    try:
+        _write_report(job, found, result)
+    except Exception as error:
+        # A trained and proved model is not thrown away for a figure that could not be drawn.
+        sitting.say(f"figures and model card could not be written: {type(error).__name__}: {error}")
+        result = finished_result(job, found, sitting.placement, outcome, scores, start, notes)
     write_result(job.folder, result)
-    _write_report(job, found, result)
     shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
     _tell(job, result, sitting.console)
     return result
