@@ -155,3 +155,7 @@ def _words(name: str, value: Any) -> str:
             for key, part in value.items()
         )
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import logging
 import os
 import platform
 import re
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from peftlab.programs import run_program
+from peftlab.programs import quiet_libraries, run_program
 
 HUB_TIMEOUT_SECONDS = 3.0
 
@@ -171,8 +171,7 @@ def data_folder() -> dict[str, Any]:
 
 def _cpu_step() -> str | None:
     """Take one LoRA step of a linear layer on the CPU; return None where it works, else the reason."""
-    # bitsandbytes, which peft imports, says here that it lacks an optional 4-bit kernel.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    quiet_libraries()
     try:
         import torch
         import transformers  # noqa: F401
@@ -262,3 +261,7 @@ def _data_text(data: dict[str, Any]) -> str:
     if not data["exists"]:
         return f"{data['PEFTLAB_DATA']} is no folder"
     return f"{data['PEFTLAB_DATA']}: {', '.join(data['sets']) or 'no sets in it'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,3 +102,7 @@ def _first_comment(path: Path) -> str:
 
 def _first_line(text: str) -> str:
     return text.partition("\n")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

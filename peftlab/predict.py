@@ -125,3 +125,7 @@ def _line(text: str, row: dict[str, Any]) -> str:
     label = row["label"] if isinstance(row["label"], str) else ", ".join(row["label"]) or "-"
     best = max(row["probabilities"].values())
     return f"{label}\t{best:.4f}\t{text}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,3 +39,7 @@ def _write(out: Path | None) -> int:
     else:
         write_json(out, recipe_schema())
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

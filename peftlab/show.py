@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,3 +50,7 @@ def _show(argument: str, *, as_json: bool) -> int:
     else:
         show_run(result)
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

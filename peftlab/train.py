@@ -55,12 +55,14 @@ def _train(asked: argparse.Namespace) -> int:
     wanted = _asked_job(asked)
     quiet_libraries()
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
     from rich.console import Console
 
     from peftlab.training.job import run_job
     from peftlab.training.placement import check_launch, launcher_command
 
-    state = PartialState()
+    # Accelerator reads this flag by itself, PartialState does not.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     check_launch(state.num_processes, os.environ, launcher_command())
     console = Console(stderr=True, quiet=not state.is_main_process, highlight=False, soft_wrap=True)
     job = _agreed(wanted, state)
@@ -136,3 +138,7 @@ def _agreed(job: Job, state: Any) -> Job | None:
     if said[1] is not None:
         raise RunError(said[1])
     return None if said[0] is None else Job(job.recipe, Path(said[0]), job.resume)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -134,4 +134,4 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     assert result.reason is not None
     assert "peftlab train --resume" in result.reason
     assert (run / "checkpoints" / f"step-{steps_written(run)}").is_dir()
-    assert (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()[-1] == str(run)
+    assert str(run) in (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines(), "scripts read the folder"

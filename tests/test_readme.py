@@ -1,0 +1,116 @@
+"""The README says nothing that is not so: its commands parse, its paths exist, its figures stand in a record."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from peftlab import check, doctor, listing, predict, show, train
+from peftlab.recipe.load import read_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PARSERS = {
+    "train": train.parser,
+    "check": check.parser,
+    "predict": predict.parser,
+    "show": show.parser,
+    "list": listing.parser,
+    "doctor": doctor.parser,
+}
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """Return the words of every command line in the README's bash blocks, comments taken off."""
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    split = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
+    return [words for words in split if words]
+
+
+def test_every_command_of_the_readme_is_known() -> None:
+    """Each starts with a program that this test knows how to check; none is passed over."""
+    known = {"make", "peftlab", "accelerate", "python3", "pip", ".", "ACCELERATE_USE_CPU=true"}
+
+    assert len(commands()) > 12
+    assert {words[0] for words in commands()} <= known
+
+
+@pytest.mark.parametrize("words", [words for words in commands() if words[0] == "peftlab"], ids=" ".join)
+def test_peftlab_commands_parse_and_name_recipes_that_exist(words: list[str]) -> None:
+    """By the verb's own parser."""
+    PARSERS[words[1]]().parse_args(words[2:])
+    recipes = [word for word in words if word.endswith(".toml")]
+    for recipe in recipes:
+        read_recipe(ROOT / recipe, [word for word in words[2:] if "=" in word])
+
+
+@pytest.mark.parametrize("words", [words for words in commands() if "peftlab.train" in words], ids=" ".join)
+def test_launch_lines_run_the_training_program(words: list[str]) -> None:
+    """What stands behind `-m peftlab.train` parses."""
+    arguments = words[words.index("peftlab.train") + 1 :]
+    parsed = train.parser().parse_args(arguments)
+
+    assert (ROOT / parsed.recipe).is_file()
+
+
+def test_make_targets_exist() -> None:
+    """Each `make TARGET` of the README is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = {words[1] for words in commands() if words[0] == "make"}
+
+    assert {"train", "test"} <= named <= targets
+
+
+def test_the_readmes_recipe_is_one(tmp_path: Path) -> None:
+    """The TOML block reads without a mistake."""
+    (tmp_path / "tickets.toml").write_text(blocks("toml")[0], encoding="utf-8")
+    recipe = read_recipe(tmp_path / "tickets.toml")
+
+    assert (recipe.method.name, recipe.data.label, recipe.evaluation.target) == ("lora", "queue", 0.95)
+
+
+def test_the_tree_is_the_tree() -> None:
+    """Every folder that the README draws exists, and every folder of the package is drawn."""
+    tree = next(block for block in blocks("text") if block.startswith("peftlab/"))
+    drawn = set(re.findall(r"^  (\w+)/", tree, flags=re.MULTILINE))
+    packages = {path.parent.name for path in (ROOT / "peftlab").glob("*/__init__.py")}
+
+    assert drawn == packages
+    for name in re.findall(r"^(\w+)/", tree, flags=re.MULTILINE):
+        assert (ROOT / name).is_dir(), name
+
+
+def test_links_lead_somewhere() -> None:
+    """Relative links of the README are files."""
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_the_table_of_figures_is_that_of_the_records() -> None:
+    """Accuracy, interval, parameters and bytes of each row come from the committed result of that run."""
+    records = {path.stem: json.loads(path.read_text("utf-8")) for path in (ROOT / "benchmarks/results").rglob("*.json")}
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", README, flags=re.MULTILINE)
+
+    assert len(rows) >= 3
+    for name, cells in rows:
+        record = records[name]
+        accuracy = record["metrics"]["test"]["accuracy"]
+        parameters = record["parameters"]
+        assert [cell.strip() for cell in cells.split("|")][:4] == [
+            f"{accuracy['value']:.4f}",
+            f"{accuracy['low']:.4f} to {accuracy['high']:.4f}",
+            f"{parameters['trainable']:,} ({parameters['trainable'] / parameters['total']:.2%})",
+            f"{parameters['shipped_bytes'] / 1e6:.2f} MB",
+        ]
