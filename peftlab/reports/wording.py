@@ -1,0 +1,84 @@
+"""Figures as people read them: one wording for cards and screens."""
+
+from __future__ import annotations
+
+from peftlab.runs.result import Result
+from peftlab.runs.result_parts import Estimate, Parameters, Target
+
+VERDICTS = {
+    "reached": "reached: the whole interval is at or above it",
+    "not_reached": "not reached: the whole interval is below it",
+    "undecided": "undecided: it lies within the interval",
+}
+
+
+def estimate_text(estimate: Estimate) -> tuple[str, str, str]:
+    """Return value, interval and number of rows, four decimals."""
+    return f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}", f"{estimate.n:,}"
+
+
+def share_text(value: float | None) -> str:
+    """Return a figure between 0 and 1 with four decimals; a dash where it is undefined."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def bytes_text(count: int) -> str:
+    """Return a number of bytes in decimal units, as disks and hubs count them."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} bytes"
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a duration in the units that people use for its length."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def target_text(target: Target) -> str:
+    """Return what was asked of test accuracy and whether it was reached."""
+    return f"target accuracy {target.asked:g}: {VERDICTS[target.verdict]}"
+
+
+def parameter_rows(parameters: Parameters) -> list[tuple[str, str]]:
+    """Return the counts of parameters, each with what it is."""
+    rows = [
+        ("trained, head included", f"{parameters.trainable:,} ({parameters.trainable_share:.3%} of all)"),
+        ("all", f"{parameters.total:,}"),
+        ("shipped", bytes_text(parameters.shipped_bytes)),
+    ]
+    if parameters.embedding is not None and parameters.embedding_share is not None:
+        rows.insert(2, ("in embedding tables", f"{parameters.embedding:,} ({parameters.embedding_share:.1%} of all)"))
+    return rows
+
+
+def cost_rows(result: Result) -> list[tuple[str, str]]:
+    """Return time, memory and speed, as far as they were measured."""
+    seconds, memory = result.seconds, result.memory
+    rows = [("training", seconds_text(seconds.train))] if seconds.train is not None else []
+    rows += [
+        ("whole run", f"{seconds_text(seconds.total)} (processor time {seconds_text(seconds.cpu)})"),
+    ]
+    if memory.peak_rss_bytes is not None:
+        rows.append(("peak memory", bytes_text(memory.peak_rss_bytes)))
+    if memory.peak_device_bytes is not None:
+        rows.append(("peak device memory", bytes_text(memory.peak_device_bytes)))
+    if result.tokens_per_second is not None:
+        rows.append(("speed", f"{result.tokens_per_second:,.0f} tokens/s"))
+    if result.device is not None:
+        device = result.device
+        count = f"{device.processes} process{'es' if device.processes > 1 else ''} of {device.threads} threads"
+        rows.append(("device", f"{device.type}: {device.name}, {count}"))
+    return rows
+
+
+def stand_in_text(result: Result) -> str:
+    """Return the sentence that names both encoders of a run with a stand-in."""
+    return (
+        f"This run asked for the encoder {result.encoder.requested}, which could not be reached. It used the stand-in "
+        f"{result.encoder.used} instead: every figure here is that of the stand-in."
+    )
