@@ -124,10 +124,10 @@ def _results(result: Result) -> str:
     lines.append(chosen)
     if result.round_trip is not None:
         proof = result.round_trip
-        lines.append(
-            f"What was saved was loaded back in fresh objects: on {proof.rows:,} rows no logit differed by more than "
-            f"{proof.max_logit_difference:.2g}."
-        )
+        same = f"no logit differed by more than {proof.max_logit_difference:.2g}"
+        if proof.max_logit_difference == 0:
+            same = "every logit was the same"
+        lines.append(f"What was saved was loaded back in fresh objects: on {proof.rows:,} rows {same}.")
     return "\n".join([*lines, ""])
 
 
@@ -166,8 +166,6 @@ def _data(result: Result, report: Mapping[str, Any]) -> str:
         f"- rows: {rows}",
         f"- fingerprint of all rows: `{data.fingerprint}`",
     ]
-    if data.source.get("ceiling") is not None:
-        lines.append(f"- highest accuracy to expect of any classifier on the test split: {data.source['ceiling']:.4f}")
     for file in data.source.get("files") or ():
         lines.append(f"- {file.get('split')}: `{file.get('path')}`, SHA-256 `{file.get('sha256')}`")
     lines += [f"- {note}" for note in report.get("notes") or ()]

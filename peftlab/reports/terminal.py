@@ -105,7 +105,7 @@ def _table(*columns: tuple[str, str]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for name, side in columns:
         table.add_column(name, justify="left" if side == "left" else "right")
     return table
