@@ -5,10 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 FLAGSHIP ?= recipes/lora_minilm.toml
-# Further words for the two programs: make train ARGS="train.seed=1", make test ARGS="-k lora".
+# Further words for the two programs: make train ARGS="train.seed=1", make test ARGS="-k lora" or ARGS="-n 4".
 ARGS ?=
-# Test processes; each runs torch on one thread.
-WORKERS ?= 2
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -58,7 +56,7 @@ fix: $(STAMP)  ## let ruff put right what it can
 	$(BIN)/ruff format .
 
 test: $(STAMP)  ## run the whole test suite, with the network blocked
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 train: $(STAMP)  ## run the flagship recipe (FLAGSHIP=recipes/NAME.toml for another)
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \

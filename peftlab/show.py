@@ -40,17 +40,14 @@ def run_folder(argument: str) -> Path:
 
 
 def _show(argument: str, *, as_json: bool) -> int:
-    folder = run_folder(argument)
-    from peftlab.reports.terminal import show_run
     from peftlab.runs.result import read_result
 
+    folder = run_folder(argument)
     result = read_result(folder)
     if as_json:
         print((folder / "result.json").read_text(encoding="utf-8"), end="")
-    else:
-        show_run(result)
+        return 0
+    from peftlab.reports.terminal import show_run
+
+    show_run(result)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -162,3 +162,8 @@ def test_a_reader_that_goes_away_ends_the_program_quietly() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def test_training_runs_as_a_module_as_launchers_start_it() -> None:
+    done = subprocess.run([sys.executable, "-m", "peftlab.train", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: peftlab train")
