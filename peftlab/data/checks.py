@@ -89,6 +89,10 @@ class Finding:
         advice = REMEDIES[self.check]
         if self.severity == "warn":
             advice = _CONSEQUENCES.get(self.check, advice)
+        elif self.check in DataChecks.model_fields:
+            advice += f', or set data.checks.{self.check} = "warn"'
+            if self.check in _CONSEQUENCES:
+                advice += f" ({_CONSEQUENCES[self.check]})"
         return f"{self.check}: {self.sentence}{where}; {advice}"
 
 

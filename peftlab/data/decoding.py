@@ -82,16 +82,18 @@ def _wide_encoding(content: bytes) -> str | None:
     """Name UTF-16 or UTF-32 where `content` is so encoded.
 
     Without a mark: line ends, digits and Latin letters have a NUL byte in every second place of UTF-16 and in three
-    of four places of UTF-32, whereas NUL bytes that stray into UTF-8 are few or stand at odd and even places alike.
+    of four places of UTF-32; with other letters it is not well-formed UTF-8. NUL bytes that stray into UTF-8 are few,
+    or stand at odd and even places alike.
     """
     for mark, name in _BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return name
     head = content[:_PROBED]
     even, odd = head[0::2].count(0), head[1::2].count(0)
-    if even + odd < 0.05 * len(head):
+    share = (even + odd) / len(head)
+    if share < 0.05 or (share < 0.4 and _decodes(content, "utf-8")):
         return None
-    if even + odd > 0.55 * len(head):
+    if share > 0.55:
         return (
             ("UTF-32-BE" if content[0] == 0 else "UTF-32-LE") if _decodes(content, "utf-32-le", "utf-32-be") else None
         )

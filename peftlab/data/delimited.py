@@ -34,7 +34,7 @@ def read_delimited(path: Path, text: str, wanted: Mapping[Role, str], *, delimit
     _check_header(path, first_line, header, delimiter, wanted)
     rows = records[1:]
     wrong = [
-        (line, f"{len(fields)} fields, but the header has {len(header)}; {_quoting_hint(delimiter, fields, header)}")
+        (line, f"{_fields(len(fields))}, but the header has {len(header)}; {_quoting_hint(delimiter, fields, header)}")
         for line, fields in rows
         if len(fields) != len(header)
     ]
@@ -42,7 +42,8 @@ def read_delimited(path: Path, text: str, wanted: Mapping[Role, str], *, delimit
         raise bad_rows(path, wrong)
     joined = [line for line, fields in rows if any("\n" in field or "\r" in field for field in fields)]
     if joined:
-        notes.append(f"{len(joined):,} quoted rows span several lines, the first from line {joined[0]}")
+        span = "row spans" if len(joined) == 1 else "rows span"
+        notes.append(f"{len(joined):,} quoted {span} several lines, the first from line {joined[0]}")
     places = {role: header.index(column) for role, column in wanted.items()}
     values = {role: [fields[place] for _, fields in rows] for role, place in places.items()}
     return Columns([line for line, _ in rows], values, tuple(notes))
@@ -105,6 +106,10 @@ def _check_header(path: Path, line: int, header: list[str], delimiter: str, want
 def _delimiter_hint(likely: str) -> str:
     endings = {",": ".csv", "\t": ".tsv"}
     return f"name it {endings[likely]}" if likely in endings else "save it with commas (.csv) or tabs (.tsv)"
+
+
+def _fields(count: int) -> str:
+    return "1 field" if count == 1 else f"{count} fields"
 
 
 def _quoting_hint(delimiter: str, fields: list[str], header: list[str]) -> str:

@@ -85,7 +85,7 @@ def _text_problems(text: object, pair: object, with_pair: bool) -> list[str]:
         if value is None:
             problems.append(f"no {name}")
         elif not isinstance(value, str):
-            problems.append(f"the {name} is {_described(value)}, not a string")
+            problems.append(f"the {name} is of type {type(value).__name__}, not a string")
         elif not _VISIBLE.search(value):
             problems.append(f"the {name} is empty")
     return problems[:1]
@@ -113,7 +113,8 @@ def _label(value: object, converted: Counter[str]) -> str:
         raise ValueError("no label")
     if isinstance(value, list | tuple):
         raise ValueError("the label is a list; set task.multi_label = true for such rows")  # noqa: TRY004
-    raise ValueError(f"the label is {_described(value)}; expected a string, an integer or a boolean")
+    kind = "a number with a fraction" if isinstance(value, float) else f"of type {type(value).__name__}"
+    raise ValueError(f"the label is {kind}; expected a string, an integer or a boolean")
 
 
 def _labels(value: object, separator: str, converted: Counter[str]) -> tuple[str, ...]:
@@ -124,11 +125,6 @@ def _labels(value: object, separator: str, converted: Counter[str]) -> tuple[str
     if isinstance(value, list | tuple):
         return tuple(sorted({_label(item, converted) for item in value}))
     return (_label(value, converted),)
-
-
-def _described(value: object) -> str:
-    shown = repr(value)
-    return f"{type(value).__name__} {shown if len(shown) <= 40 else shown[:37] + '...'}"
 
 
 def _ids(table: Table) -> list[str | None]:
@@ -147,5 +143,5 @@ def _notes(table: Table, converted: Counter[str], ids: Sequence[str | None]) -> 
     notes = [f"{table.name}: labels read from {what}: {count:,}" for what, count in converted.items() if count]
     without = ids.count(None)
     if "id" in table.columns and without:
-        notes.append(f"{table.name}: {without:,} rows have no id and are named by their line")
+        notes.append(f"{table.name}: rows without an id, named by their line: {without:,}")
     return notes

@@ -154,4 +154,4 @@ def _stop(findings: Sequence[Finding], report_path: Path | None) -> None:
     if len(stopping) == 1:
         raise DataError(f"data: {stopping[0]}{ending}")
     listed = "".join(f"\n  {line}" for line in stopping)
-    raise DataError(f"data: {len(stopping)} findings stop the run (data.checks says which may){ending}:{listed}")
+    raise DataError(f"data: {len(stopping)} findings stop the run{ending}:{listed}")

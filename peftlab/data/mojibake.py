@@ -6,7 +6,8 @@ import re
 
 # U+FFFD and control characters other than tab and line ends. U+0080-U+009F are control characters, too.
 _NOT_TEXT = re.compile("[\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_HAN_RUN = re.compile("[\u2e80-\u9fff\uf900-\ufaff]{4,}")
+# With the private use area, into which a decoder of GBK puts the codes that have no character.
+_HAN_RUN = re.compile("[\u2e80-\ud7ff\ue000-\ufaff]{4,}")
 _TWO_OF_THREE_BYTES = re.compile("[\u0800-\ud7ff\ue000-\uffff]{2}")
 
 

@@ -42,7 +42,7 @@ def data_report(
     if len(rows["train"]) < train_of:
         splits["train"]["drawn_from"] = train_of
         absent = sum(count == 0 for count in splits["train"]["class_counts"].values())
-        without = f"; {absent} labels have no row among them" if absent else ""
+        without = f"; labels without a row among them: {absent}" if absent else ""
         notes.append(f"train on {len(rows['train']):,} of {train_of:,} rows (data.train_rows){without}")
     return {
         "source": dict(source.description),
@@ -110,7 +110,7 @@ def _split_notes(record: Mapping[str, Any]) -> list[str]:
 
 def _repeated_ids(parsed: Mapping[SplitName, Parsed]) -> list[str]:
     return [
-        f"{split}: {part.repeated_ids:,} rows have the id of an earlier row; make the column of data.id unique"
+        f"{split}: rows with the id of an earlier row: {part.repeated_ids:,}; make the column of data.id unique"
         for split, part in parsed.items()
         if part.repeated_ids
     ]

@@ -38,6 +38,13 @@ def find_source(data: Data, *, recipe_path: Path) -> Source:
     Files win over `source` and `hub`: with any file given, `train` must be one, and splits without a file are split
     off it. Otherwise a name is looked for in ``$PEFTLAB_DATA/NAME`` and then, if `hub` is set, on the hub.
     """
+    try:
+        return _find(data, recipe_path)
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be looked at ({error.strerror}); check its permissions") from error
+
+
+def _find(data: Data, recipe_path: Path) -> Source:
     wanted = _wanted(data)
     files: dict[SplitName, str] = {
         split: name for split, name in zip(SPLITS, (data.train, data.validation, data.test), strict=True) if name
