@@ -47,7 +47,13 @@ def _show(argument: str, *, as_json: bool) -> int:
     if as_json:
         print((folder / "result.json").read_text(encoding="utf-8"), end="")
         return 0
+    from rich.console import Console
+
     from peftlab.reports.terminal import show_run
 
-    show_run(result)
+    Console(highlight=False).print(show_run(result))
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,17 @@ def test_a_folder_that_is_no_finished_run_is_told_in_a_sentence(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert f"{tmp_path} has no result.json" in captured.err
+
+
+def test_a_finished_run_is_shown_as_text_and_as_its_result_file(
+    tiny_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(tiny_recipe("tfidf")), f"run.dir={run}"]) == 0
+    capsys.readouterr()
+    assert main(["show", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "ok" in shown
+    assert "accuracy" in shown
+    assert main(["show", str(run), "--json"]) == 0
+    assert capsys.readouterr().out == (run / "result.json").read_text(encoding="utf-8")
