@@ -166,7 +166,7 @@ def test_without_a_stand_in_one_sentence_and_exit_2(
     [
         ("budget.trainable_parameters=100", "against budget.trainable_parameters = 100"),
         ("budget.shipped_mb=0.001", "MB shipped against budget.shipped_mb = 0.001"),
-        ("evaluation.margin=0.05", "needs 13"),
+        ("evaluation.margin=0.05", "around an accuracy of 0.9 needs "),
         ('method.target_modules=["qurey"]', "did you mean 'query'"),
         ('run.trackers=["tensorbord"]', "is no tracker of Accelerate"),
         ("optimizer.name=paged_adamw_8bit", "without a GPU use 'adamw_8bit'"),

@@ -34,7 +34,7 @@ class Splits:
     """The three splits of one run, with what was found in them.
 
     `label_names`: sorted; index = class index. `source`: what was asked for and what was used (files with SHA-256).
-    `fingerprint`: SHA-256 over ids, texts, pairs and labels of the three splits. `report`: what `data_report.json` holds.
+    `fingerprint`: SHA-256 over ids, texts, pairs and labels of the three splits. `report`: as in `data_report.json`.
     """
 
     train: Split

@@ -7,7 +7,6 @@ Keys of a line: `id`, `gold` and `predicted` (a label name; for multi-label sets
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from peftlab.errors import RunError
 from peftlab.evaluation.decisions import predicted_labels, probabilities
-from peftlab.runs.files import sync_folder
+from peftlab.runs.files import whole_file
 
 FILE_NAME = "predictions.jsonl"
 
@@ -53,28 +52,19 @@ def write_predictions(
     if not len(ids) == len(logits) == len(labels) or logits.shape[1] != len(label_names):
         shapes = f"{len(ids)} ids, logits {logits.shape}, {len(labels)} labels, {len(label_names)} names"
         raise ValueError(f"predictions do not fit together: {shapes}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            for start in range(0, len(ids), _ROWS_HELD):
-                rows = slice(start, start + _ROWS_HELD)
-                chances = probabilities(logits[rows], multi_label=multi_label)
-                guess = predicted_labels(chances, multi_label=multi_label, threshold=threshold)
-                for name, gold, told, shares in zip(ids[rows], labels[rows], guess, chances, strict=True):
-                    line = {
-                        "id": name,
-                        "gold": _names(gold, label_names),
-                        "predicted": _names(told, label_names),
-                        "probabilities": dict(zip(label_names, shares.tolist(), strict=True)),
-                    }
-                    file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with whole_file(path) as file:
+        for start in range(0, len(ids), _ROWS_HELD):
+            rows = slice(start, start + _ROWS_HELD)
+            chances = probabilities(logits[rows], multi_label=multi_label)
+            guess = predicted_labels(chances, multi_label=multi_label, threshold=threshold)
+            for name, gold, told, shares in zip(ids[rows], labels[rows], guess, chances, strict=True):
+                line = {
+                    "id": name,
+                    "gold": _names(gold, label_names),
+                    "predicted": _names(told, label_names),
+                    "probabilities": dict(zip(label_names, shares.tolist(), strict=True)),
+                }
+                file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8"))
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:

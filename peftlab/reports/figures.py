@@ -5,7 +5,6 @@ Drawn with matplotlib's Agg canvas on figures of their own: no pyplot, no global
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from peftlab.errors import RunError
 from peftlab.reports.label_fonts import DrawnLabels, drawable_labels
 from peftlab.reports.metric_lines import FILE_NAME as METRIC_LINES
 from peftlab.reports.metric_lines import MetricLines, read_metric_lines
-from peftlab.runs.files import sync_folder
+from peftlab.runs.files import whole_file
 from peftlab.runs.result_parts import Best, ClassScores, Estimate
 
 if TYPE_CHECKING:
@@ -250,13 +249,5 @@ def _tidy(panel: Axes) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a PNG; a reader sees the old file or the whole new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            figure.savefig(file, format="png")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png")

@@ -134,6 +134,14 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(states, key=lambda path: int(path.name.partition("-")[2]), default=None)
 
 
+def saved_progress(folder: Path) -> Progress | None:
+    """Return how far the newest complete state under `folder` is, or None where there is none."""
+    path = last_checkpoint(folder)
+    if path is None:
+        return None
+    return Progress(**json.loads((path / "state.json").read_text(encoding="utf-8"))["progress"])
+
+
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
     """Read the state in `path`; RunError where it belongs to another recipe, data set or number of processes."""
     from safetensors.torch import load_file

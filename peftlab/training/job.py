@@ -14,6 +14,7 @@ from peftlab.runs.environment import git_commit, versions
 from peftlab.runs.files import write_text
 from peftlab.runs.folder import now, write_environment
 from peftlab.runs.model_record import RECIPE
+from peftlab.training.checkpoints import saved_progress
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.placement import place
 from peftlab.training.prepare import Found, find_inputs
@@ -36,11 +37,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Start:
-    """When a sitting began: by the calendar, on the wall clock of this process, and in CPU seconds."""
+    """When a sitting began, by the calendar, the process's clock and CPU seconds; and what earlier sittings took."""
 
     moment: datetime
     wall: float
     cpu: float
+    earlier_wall: float
+    earlier_cpu: float
 
 
 def run_job(job: Job, console: Console) -> Result | None:
@@ -54,7 +57,15 @@ def run_job(job: Job, console: Console) -> Result | None:
     from peftlab.runs.result import write_result
     from peftlab.training.record import ended_result
 
-    start, notes = Start(now(), time.perf_counter(), time.process_time()), list[str]()
+    notes = list[str]()
+    earlier = saved_progress(job.folder / "checkpoints") if job.resume else None
+    start = Start(
+        moment=now(),
+        wall=time.perf_counter(),
+        cpu=time.process_time(),
+        earlier_wall=earlier.seconds if earlier is not None else 0.0,
+        earlier_cpu=earlier.cpu_seconds if earlier is not None else 0.0,
+    )
     check_trackers(job.recipe.run.trackers)
     accelerator = Accelerator(log_with=list(job.recipe.run.trackers) or None, project_dir=str(job.folder / "trackers"))
     placement = place(job.recipe.train, accelerator)
@@ -125,6 +136,8 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
     import shutil
 
     from peftlab.evaluation.predictions import write_predictions
+    from peftlab.reports.figures import write_figures
+    from peftlab.reports.model_card import model_card
     from peftlab.runs.result import write_result
     from peftlab.training.record import finished_result
 
@@ -141,23 +154,18 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
     )
     result = finished_result(job, found, sitting.placement, outcome, scores, start, notes)
     try:
-        _write_report(job, found, result)
+        for sentence in write_figures(job.folder, result):
+            sitting.say(sentence)
+        card = model_card(result, recipe_text(job.recipe), found.splits.report)
+        write_text(job.folder / "README.md", card)
     except Exception as error:
         # A trained and proved model is not thrown away for a figure that could not be drawn.
         sitting.say(f"figures and model card could not be written: {type(error).__name__}: {error}")
-        result = finished_result(job, found, sitting.placement, outcome, scores, start, notes)
+    result = result.model_copy(update={"notes": tuple(notes)})
     write_result(job.folder, result)
     shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
     _tell(job, result, sitting.console)
     return result
-
-
-def _write_report(job: Job, found: Found, result: Result) -> None:
-    from peftlab.reports.figures import write_figures
-    from peftlab.reports.model_card import model_card
-
-    write_figures(job.folder, result)
-    write_text(job.folder / "README.md", model_card(result, recipe_text(job.recipe), found.splits.report))
 
 
 def _tell(job: Job, result: Result, console: Console) -> None:

@@ -44,7 +44,6 @@ class Outcome:
     """A trained, saved and proved model, with its logits on the test split [rows, labels].
 
     `validation`: metrics of the best checkpoint. `best`: step, epoch, metric and value of it, where there are steps.
-    `earlier_seconds`, `earlier_cpu_seconds`: trained in sittings before this one.
     """
 
     test_logits: NDArray[np.float32]
@@ -61,8 +60,6 @@ class Outcome:
     tokens_per_second: float | None
     logit_difference: float
     compared_rows: int
-    earlier_seconds: float = 0.0
-    earlier_cpu_seconds: float = 0.0
 
 
 def prove_same(before: NDArray[np.float32], after: NDArray[np.float32], folder: Path) -> float:

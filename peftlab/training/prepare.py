@@ -66,8 +66,8 @@ def find_inputs(recipe: Recipe, *, report_path: Path | None, say: Callable[[str]
             return full_lengths(tokenizer, texts, pairs)
 
     splits = task.load_splits(recipe, recipe.task.config, token_lengths=token_lengths, report_path=report_path)
-    for warning in splits.report["warnings"]:
-        say(f"data: {warning}")
+    for sentence in (*splits.report["notes"], *splits.report["warnings"]):
+        say(f"data: {sentence}")
     _refuse_small_test(recipe, splits)
     return Found(recipe, task, method, splits, files, tokenizer)
 

@@ -43,8 +43,6 @@ def finished_result(
     target = None
     if asked is not None:
         target = Target(asked=asked, verdict=verdict(scores.metrics["accuracy"], asked))
-    wall = time.perf_counter() - start.wall + outcome.earlier_seconds
-    cpu = time.process_time() - start.cpu + outcome.earlier_cpu_seconds
     return Result(
         status="ok",
         metrics=Metrics(validation=dict(outcome.validation), test=estimates),
@@ -59,7 +57,7 @@ def finished_result(
         ),
         best=Best(**outcome.best) if outcome.best is not None else None,
         round_trip=RoundTrip(max_logit_difference=outcome.logit_difference, rows=outcome.compared_rows),
-        seconds=Seconds(train=outcome.train_seconds, test=outcome.test_seconds, total=wall, cpu=cpu),
+        seconds=_seconds(start, train=outcome.train_seconds, test=outcome.test_seconds),
         tokens_per_second=outcome.tokens_per_second,
         **_always(job, found, placement, start, notes),
     )
@@ -75,9 +73,15 @@ def ended_result(
         status="interrupted" if interrupted else "failed",
         reason=str(error) or type(error).__name__,
         traceback="".join(traceback.format_exception(error)) if ours else None,
-        seconds=Seconds(total=time.perf_counter() - start.wall, cpu=time.process_time() - start.cpu),
+        seconds=_seconds(start),
         **_always(job, found, placement, start, notes),
     )
+
+
+def _seconds(start: Start, *, train: float | None = None, test: float | None = None) -> Seconds:
+    """Return the durations up to now; of a sitting that a kill ended, what its last checkpoint knows counts."""
+    wall = time.perf_counter() - start.wall + start.earlier_wall
+    return Seconds(train=train, test=test, total=wall, cpu=time.process_time() - start.cpu + start.earlier_cpu)
 
 
 def _always(job: Job, found: Found | None, placement: Placement, start: Start, notes: list[str]) -> dict[str, Any]:

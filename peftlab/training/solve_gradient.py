@@ -52,7 +52,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     with stop_on_signals() as wish:
         fitting = _fitting(found, model, tokens["train"], plan, sitting, wish)
         watch = _supervision(found, model, tokens["validation"], plan, sitting, wish)
-        before, progress = train(fitting, watch)
+        progress = train(fitting, watch)
     started = time.perf_counter()
     shown = partial(_logits, model, sitting=sitting, batch_size=recipe.evaluation.batch_size)
     validation = found.task.point_metrics(shown(tokens["validation"]), splits.validation, splits, recipe.task.config)
@@ -74,8 +74,6 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         tokens_per_second=progress.tokens / progress.seconds if progress.seconds else None,
         logit_difference=saved.difference,
         compared_rows=saved.rows,
-        earlier_seconds=before.seconds,
-        earlier_cpu_seconds=before.cpu_seconds,
     )
 
 

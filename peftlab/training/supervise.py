@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.encoders.trainable import trained_parameters
-from peftlab.errors import Interrupted
+from peftlab.errors import Interrupted, UserError
 from peftlab.training.checkpoints import (
     Checkpoint,
     Progress,
@@ -51,10 +51,8 @@ class Supervision:
     resume: bool
 
 
-def train(fitting: Fitting, watch: Supervision) -> tuple[Progress, Progress]:
+def train(fitting: Fitting, watch: Supervision) -> Progress:
     """Train to the end of the plan or of patience, then put the best validated weights into the model.
-
-    Returns where the run stood before this sitting, and where it stands now.
 
     Raises Interrupted, with the state saved, when a signal asked to stop.
     """
@@ -93,7 +91,7 @@ def train(fitting: Fitting, watch: Supervision) -> tuple[Progress, Progress]:
                 )
     if progress.best_step is not None:
         load_weights(watch.folder / "checkpoints" / f"best-{progress.best_step}", fitting.model)
-    return before, progress
+    return progress
 
 
 def _how(watch: Supervision) -> str:
@@ -132,6 +130,11 @@ def _validated(fitting: Fitting, watch: Supervision, progress: Progress, drawn: 
     started = time.perf_counter()
     drawn.advance(0, "validating")
     metrics = dict(watch.validate())
+    if watch.metric not in metrics:
+        raise UserError(
+            f"evaluation.metric {watch.metric!r} is undefined on the validation split, where no class has rows on both "
+            f"sides; choose one of {', '.join(metrics)}, or a larger validation split"
+        )
     value = metrics[watch.metric]
     best = progress.best_value
     better = best is None or (value < best if watch.lower_is_better else value > best)
