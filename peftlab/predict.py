@@ -108,14 +108,14 @@ def _lines(file: str) -> Iterator[str]:
     if file != "-" and not Path(file).is_file():
         raise UserError(f"there is no file {file}")
     try:
-        source: Any = sys.stdin if file == "-" else Path(file).open(encoding="utf-8")  # noqa: SIM115 closed with the process
-        for number, line in enumerate(source, start=1):
-            text = line.rstrip("\r\n")
-            if not text.strip():
-                raise UserError(
-                    f"{file}:{number}: the line is empty; every line must hold a text, so that answers line up"
-                )
-            yield text
+        with nullcontext(sys.stdin) if file == "-" else Path(file).open(encoding="utf-8") as source:
+            for number, line in enumerate(source, start=1):
+                text = line.rstrip("\r\n")
+                if not text.strip():
+                    raise UserError(
+                        f"{file}:{number}: the line is empty; every line must hold a text, so that answers fit"
+                    )
+                yield text
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file} is not UTF-8 (byte {error.start}); convert it, as with: iconv -f GB18030 -t UTF-8"
