@@ -33,7 +33,8 @@ $(STAMP): pyproject.toml constraints.txt
 		$(PIP) install -qq -c constraints.txt "torch==$(TORCH)"; \
 	else \
 		$(PIP) install -qq -c constraints.txt "torch==$(TORCH)+cpu" 2>/dev/null \
-		|| $(PIP) install -qq -c constraints.txt "torch==$(TORCH)+cpu" --extra-index-url $(CPU_INDEX); \
+		|| $(PIP) install -qq -c constraints.txt "torch==$(TORCH)+cpu" --extra-index-url $(CPU_INDEX) \
+		|| { echo "torch $(TORCH)+cpu is neither in the configured package indexes nor at $(CPU_INDEX)" >&2; exit 1; }; \
 	fi
 	@$(PIP) install -qq -c constraints.txt -e '.[dev,offline,quantised]'
 	@set -eu; \
