@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from peftlab import check, doctor, listing, predict, show, train
+from peftlab.errors import RecipeError
 from peftlab.recipe.load import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,3 +115,14 @@ def test_the_table_of_figures_is_that_of_the_records() -> None:
             f"{parameters['trainable']:,} ({parameters['trainable'] / parameters['total']:.2%})",
             f"{parameters['shipped_bytes'] / 1e6:.2f} MB",
         ]
+
+
+def test_the_mistakes_shown_are_what_such_a_recipe_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's recipe with two slips gives the two lines that stand there."""
+    monkeypatch.chdir(tmp_path)
+    slips = blocks("toml")[0].replace('name = "classification"', 'nmae = "classification"').replace("r = 8", 'r = "8"')
+    Path("tickets.toml").write_text(slips, encoding="utf-8")
+    with pytest.raises(RecipeError) as raised:
+        read_recipe(Path("tickets.toml"))
+
+    assert str(raised.value).splitlines() == blocks("text")[0].splitlines()
