@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,26 @@ class Tokens:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each text, special tokens included."""
         return np.diff(self.starts)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass takes: the model's inputs by name, and the targets of its rows."""
+
+    inputs: Mapping[str, torch.Tensor]
+    targets: torch.Tensor
+
+
+def labelled_batches(tokens: Tokens, targets: torch.Tensor) -> Callable[[NDArray[np.int64], int], Batch]:
+    """Return a function from rows and epoch to their batch: padded texts with `targets` [rows, ...] of the same rows.
+
+    The epoch makes no difference here.
+    """
+
+    def batch(rows: NDArray[np.int64], epoch: int) -> Batch:  # noqa: ARG001 the loop's contract
+        return Batch(pad(tokens, rows), targets[rows])
+
+    return batch
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Tokens:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.data.tokens import Tokens, epoch_groups, pad
+from peftlab.data.tokens import Batch, epoch_groups
 from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import NonFiniteLoss, PeftlabError
 from peftlab.training.plan import Plan, learning_rate_factor
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 class Fitting:
     """Everything that the loop needs.
 
+    `lengths` [rows] are tokens; `batch(rows, epoch)` gives the model's inputs and the targets of these rows.
     `row_losses(logits, targets)` gives the loss of each row; `row_weights` [rows] is what each row counts in the mean.
     `penalty(model)` is added once to the loss of each step, `after_step(step)` follows each update: the two hooks
     of a method. `describe_rows` names rows for people.
     """
 
     model: nn.Module
-    tokens: Tokens
-    targets: Tensor
+    lengths: NDArray[np.int64]
+    batch: Callable[[NDArray[np.int64], int], Batch]
     row_weights: NDArray[np.float32]
     row_losses: Callable[[Tensor, Tensor], Tensor]
     optimizer: torch.optim.Optimizer
@@ -83,12 +84,12 @@ def fit(fitting: Fitting, *, done: int = 0, micro_rows: int | None = None, scale
         started = time.perf_counter()
         if index // plan.steps_per_epoch != epoch:
             epoch = index // plan.steps_per_epoch
-            groups = epoch_groups(fitting.tokens.lengths, plan.group_rows, seed=fitting.seed, epoch=epoch)
+            groups = epoch_groups(fitting.lengths, plan.group_rows, seed=fitting.seed, epoch=epoch)
         rows = groups[index % plan.steps_per_epoch]
         factor = learning_rate_factor(index, plan, fitting.schedule)
         for group in fitting.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        share, micro = _gradients(fitting, rows, micro, scaler)
+        share, micro = _gradients(fitting, rows, epoch, micro, scaler)
         loss, stop = _reduce(fitting, parameters, share)
         if not math.isfinite(loss):
             raise NonFiniteLoss(
@@ -104,7 +105,7 @@ def fit(fitting: Fitting, *, done: int = 0, micro_rows: int | None = None, scale
             loss=loss,
             learning_rate=fitting.optimizer.param_groups[0]["peak_lr"] * factor,
             gradient_norm=norm,
-            tokens=int(fitting.tokens.lengths[rows].sum()),
+            tokens=int(fitting.lengths[rows].sum()),
             rows=len(rows),
             micro_rows=micro,
             seconds=time.perf_counter() - started,
@@ -113,14 +114,14 @@ def fit(fitting: Fitting, *, done: int = 0, micro_rows: int | None = None, scale
         fitting.model.train()
 
 
-def _gradients(fitting: Fitting, rows: NDArray[np.int64], micro: int, scaler: Any) -> tuple[Tensor, int]:
+def _gradients(fitting: Fitting, rows: NDArray[np.int64], epoch: int, micro: int, scaler: Any) -> tuple[Tensor, int]:
     """Accumulate the gradients of one group; out of memory, halve the forward pass and start the group again."""
     import torch
 
     while True:
         state = _random_state(fitting.placement.device)
         try:
-            return _accumulate(fitting, rows, micro, scaler), micro
+            return _accumulate(fitting, rows, epoch, micro, scaler), micro
         except torch.OutOfMemoryError as error:
             problem = error
         except RuntimeError as error:
@@ -139,7 +140,7 @@ def _gradients(fitting: Fitting, rows: NDArray[np.int64], micro: int, scaler: An
         _set_random_state(state, fitting.placement.device)
 
 
-def _accumulate(fitting: Fitting, rows: NDArray[np.int64], micro: int, scaler: Any) -> Tensor:
+def _accumulate(fitting: Fitting, rows: NDArray[np.int64], epoch: int, micro: int, scaler: Any) -> Tensor:
     """Return this process's share of the group's loss; gradients of that share are added to the parameters.
 
     The one place where the loss is scaled: every row's loss counts its weight over the weight of the whole group, so
@@ -154,11 +155,12 @@ def _accumulate(fitting: Fitting, rows: NDArray[np.int64], micro: int, scaler: A
         own = rows[start : start + micro][place.rank :: place.world]
         if len(own) == 0:
             continue
-        batch = {name: tensor.to(place.device, non_blocking=True) for name, tensor in pad(fitting.tokens, own).items()}
+        batch = fitting.batch(own, epoch)
+        inputs = {name: tensor.to(place.device, non_blocking=True) for name, tensor in batch.inputs.items()}
         shares = torch.from_numpy(fitting.row_weights[own] / weight).to(place.device)
         with place.autocast():
-            logits = fitting.model(**batch).logits
-        loss = (fitting.row_losses(logits, fitting.targets[own].to(place.device)) * shares).sum()
+            logits = fitting.model(**inputs).logits
+        loss = (fitting.row_losses(logits, batch.targets.to(place.device)) * shares).sum()
         (scaler.scale(loss) if scaler is not None else loss).backward()
         total += loss.detach()
     if fitting.penalty is not None:

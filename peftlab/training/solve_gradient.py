@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.data.tokens import Tokens
+from peftlab.data.tokens import Tokens, labelled_batches
 from peftlab.evaluation.forward import logits_of, pooled_features
 from peftlab.recipe.resolve import recipe_hash
 from peftlab.training.checkpoints import Progress
@@ -137,8 +137,8 @@ def _fitting(found: Found, model: Model, tokens: Tokens, plan: Plan, sitting: Si
     groups = parameter_groups(model.module, model.anatomy, recipe.optimizer, rate)
     return Fitting(
         model=model.module,
-        tokens=tokens,
-        targets=torch.from_numpy(splits.train.labels),
+        lengths=tokens.lengths,
+        batch=labelled_batches(tokens, torch.from_numpy(splits.train.labels)),
         row_weights=found.task.row_weights(splits.train.labels, weights, config),
         row_losses=row_losses,
         optimizer=make_optimizer(groups, recipe.optimizer, place.device),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from peftlab.data.tokens import Tokens, tokenise
+from peftlab.data.tokens import Tokens, labelled_batches, tokenise
 from peftlab.encoders.load import HeadShape, load_classifier, load_tokenizer
 from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import NonFiniteLoss, PeftlabError
@@ -52,8 +52,8 @@ def fitting(tiny_encoder: Callable[..., Path]) -> Callable[..., Fitting]:
         device = torch.device("cpu")
         base = Fitting(
             model=model,
-            tokens=tokens,
-            targets=torch.from_numpy(labels),
+            lengths=tokens.lengths,
+            batch=labelled_batches(tokens, torch.from_numpy(labels)),
             row_weights=np.ones(ROWS, np.float32),
             row_losses=lambda logits, targets: classification.row_losses(
                 logits, targets, None, classification.Config()
