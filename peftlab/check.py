@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check the recipe of the command line `argv`; returns the exit code."""
-    asked = parser().parse_args(argv)
+    asked = parser().parse_intermixed_args(argv)
     return run_program(lambda: check_recipe(asked.recipe, asked.overrides, as_json=asked.json))
 
 

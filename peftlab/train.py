@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`; returns the exit code."""
-    asked = parser().parse_args(argv)
+    asked = parser().parse_intermixed_args(argv)
     return run_program(lambda: _train(asked))
 
 

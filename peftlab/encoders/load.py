@@ -62,7 +62,7 @@ def load_classifier(
     models are returned on the CPU. Raises EncoderError where the folder cannot be read as an encoder.
     """
     pooling = choose_pooling(encoder, folder)
-    with _sentences_for(folder), _quiet():
+    with sentences_for(folder), quiet_loading():
         loaded = (
             _native(encoder, folder, head, device)
             if pooling == "native"
@@ -79,7 +79,7 @@ def load_tokenizer(folder: Path) -> Any:
     """Load the fast tokenizer in `folder`."""
     from transformers import AutoTokenizer
 
-    with _sentences_for(folder), _quiet():
+    with sentences_for(folder), quiet_loading():
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token_id is None:
         raise EncoderError(f"the tokenizer in {folder} has no padding token; encoders for classification need one")
@@ -102,7 +102,7 @@ def _native(encoder: Encoder, folder: Path, head: HeadShape, device: torch.devic
         name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())
     )
     # A checkpoint of another task may carry a head of the same name; it is not this task's, so it counts as new.
-    return LoadedEncoder(model, _anatomy(model, prefix, outside, info), "native")
+    return LoadedEncoder(model, anatomy_of(model, prefix, outside, info), "native")
 
 
 def _pooled(
@@ -123,7 +123,7 @@ def _pooled(
     if device is not None:
         model.classifier.to(device)
     info = {**info, "missing_keys": {f"encoder.{key}" for key in info["missing_keys"]}}
-    return LoadedEncoder(model, _anatomy(model, "encoder", ("classifier",), info), pooling)
+    return LoadedEncoder(model, anatomy_of(model, "encoder", ("classifier",), info), pooling)
 
 
 def _weights(encoder: Encoder, device: torch.device | None, make: Callable[[], nn.Module]) -> dict[str, Any]:
@@ -155,7 +155,8 @@ def _unquantised(make: Callable[[], nn.Module]) -> list[str]:
     ]
 
 
-def _anatomy(model: Any, prefix: str, outside: tuple[str, ...], info: dict[str, Any]) -> Anatomy:
+def anatomy_of(model: Any, prefix: str, outside: tuple[str, ...], info: dict[str, Any]) -> Anatomy:
+    """Return the names of the parts of `model`; `info` is what transformers says of the weights that it loaded."""
     import torch
 
     inside = {key.rpartition(".")[0] for key in info["missing_keys"] if key.startswith(f"{prefix}.")}
@@ -174,7 +175,8 @@ def _anatomy(model: Any, prefix: str, outside: tuple[str, ...], info: dict[str, 
 
 
 @contextmanager
-def _sentences_for(folder: Path) -> Iterator[None]:
+def sentences_for(folder: Path) -> Iterator[None]:
+    """Turn what transformers raises over the files in `folder` into one EncoderError."""
     import pickle
 
     from safetensors import SafetensorError
@@ -187,7 +189,7 @@ def _sentences_for(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Keep transformers from printing its table of missing weights and its bars: peftlab says what is new itself."""
     from transformers.utils import logging as transformers_logging
 

@@ -6,7 +6,7 @@ Each check gives a Finding; nothing here reads data or loads an encoder.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -14,6 +14,7 @@ from typing import Any
 
 from peftlab.recipe import plugins
 from peftlab.recipe.expectations import as_toml
+from peftlab.recipe.pretraining import Architecture, Corpus, Masking
 from peftlab.recipe.records import Choice, Data, Encoder, Evaluation, Head, Optimizer, Record, Train
 from peftlab.recipe.source import Finding, Source
 
@@ -45,6 +46,68 @@ def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
         yield from _method(draft, draft.method)
     if draft.task is not None and draft.evaluation is not None:
         yield from _metric(draft.evaluation.metric, draft.task.name)
+
+
+def pretraining_checks(records: Mapping[str, Any], source: Source) -> Iterator[Finding]:
+    """Yield what does not go together in the sections of a pretraining recipe."""
+    corpus, encoder, architecture = records["corpus"], records["encoder"], records["architecture"]
+    if encoder is not None:
+        yield from _encoder_names(encoder)
+        if encoder.load_in != "full":
+            yield Finding(("encoder", "load_in"), "pretraining needs full weights", 'write "full"')
+        for section in ("architecture", "vocabulary"):
+            if section in source.values:
+                yield Finding((section,), "describes a new encoder, and [encoder] names an existing one", "remove one")
+    elif records["method"] is not None:
+        yield Finding(("method",), "a method adapts an existing encoder", "add [encoder] with name, or remove [method]")
+    if records["method"] is not None:
+        yield from _pretraining_method(records["method"].name, records["train"])
+    if corpus is not None:
+        yield from _corpus(corpus)
+    if encoder is None and architecture is not None and corpus is not None:
+        yield from _architecture(architecture, corpus)
+    if records["masking"] is not None:
+        yield from _masking(records["masking"])
+
+
+def _pretraining_method(name: str, train: Train | None) -> Iterator[Finding]:
+    module = plugins.load_plugin("methods", name)
+    if not module.NEEDS_ENCODER or module.SOLVER != "gradient":
+        yield Finding(("method", "name"), f"{name} is not trained by gradient steps", 'use "lora", or remove [method]')
+    elif train is not None:
+        yield from _learning_rate(train.learning_rate, name, module.LEARNING_RATE)
+
+
+def _corpus(corpus: Corpus) -> Iterator[Finding]:
+    if not corpus.files and corpus.source is None:
+        yield Finding(("corpus",), "names no text; expected files or source", 'such as source = "builtin:tickets-zh"')
+    if corpus.source is not None:
+        prefix, _, name = corpus.source.partition(":")
+        if prefix != "builtin":
+            choices = ", ".join(as_toml(f"builtin:{other}") for other in BUILTIN_SETS)
+            yield Finding(("corpus", "source"), f"expected one of {choices}, found {as_toml(corpus.source)}")
+        else:
+            yield from _listed_name(("corpus", "source"), prefix, name, BUILTIN_SETS)
+
+
+def _architecture(architecture: Architecture, corpus: Corpus) -> Iterator[Finding]:
+    if architecture.hidden_size % architecture.heads:
+        found = f"{architecture.hidden_size} is not a multiple of heads = {architecture.heads}"
+        yield Finding(("architecture", "hidden_size"), found)
+    if architecture.max_positions is not None and architecture.max_positions < corpus.length:
+        found = f"{architecture.max_positions} positions cannot hold corpus.length = {corpus.length}"
+        yield Finding(("architecture", "max_positions"), found)
+
+
+def _masking(masking: Masking) -> Iterator[Finding]:
+    if masking.keep + masking.random > 1:
+        found = (
+            f"with random = {masking.random:g} the shares sum to {masking.keep + masking.random:g}, expected at most 1"
+        )
+        yield Finding(("masking", "keep"), found)
+    if masking.whole_words == "jieba" and find_spec("rjieba") is None:
+        expected = "Chinese words need the package rjieba, which is not installed"
+        yield Finding(("masking", "whole_words"), expected, 'pip install "peftlab[pretrain]", or write "spaces"')
 
 
 def _encoder_names(encoder: Encoder) -> Iterator[Finding]:

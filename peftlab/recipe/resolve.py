@@ -10,6 +10,7 @@ import tomlkit
 
 from peftlab.recipe import plugins
 from peftlab.recipe.expectations import UNSET
+from peftlab.recipe.pretraining import PretrainRecipe
 from peftlab.recipe.records import Choice, Recipe, Record
 from peftlab.recipe.unknown_keys import sections
 
@@ -37,7 +38,22 @@ def resolved(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changed)
 
 
-def recipe_text(recipe: Recipe) -> str:
+def resolved_pretraining(recipe: PretrainRecipe) -> PretrainRecipe:
+    """Return `recipe` with its learning rate filled in: the method's, or the usual one of the architecture's width.
+
+    5e-4 at width 768 and above, growing as the width shrinks up to 2e-3; 1e-4 to continue an existing encoder.
+    """
+    if recipe.train.learning_rate != "auto":
+        return recipe
+    rate = min(2e-3, 5e-4 * 768 / recipe.architecture.hidden_size)
+    if recipe.encoder is not None:
+        rate = 1e-4
+    if recipe.method is not None:
+        rate = plugins.load_plugin("methods", recipe.method.name).LEARNING_RATE.default
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"learning_rate": rate})})
+
+
+def recipe_text(recipe: Recipe | PretrainRecipe) -> str:
     """Return `recipe` as TOML with every default written out; `read_recipe` reads it to the same sections.
 
     A key that is unset is left out where that is its default, and is `"none"` otherwise.
@@ -45,23 +61,23 @@ def recipe_text(recipe: Recipe) -> str:
     return tomlkit.dumps(_tables(recipe))
 
 
-def recipe_hash(recipe: Recipe) -> str:
+def recipe_hash(recipe: Recipe | PretrainRecipe) -> str:
     """Return the SHA-256, in hexadecimal, of the resolved settings that can change what a run computes.
 
     It does not depend on how the file is laid out or where it stands, nor on `run.dir`, `run.trackers`, `run.project`
     and `train.resume`.
     """
-    tables = _tables(resolved(recipe))
+    tables = _tables(resolved(recipe) if isinstance(recipe, Recipe) else resolved_pretraining(recipe))
     for section, key in _NOT_HASHED:
         tables[section].pop(key, None)
     canonical = json.dumps(tables, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _tables(recipe: Recipe) -> dict[str, Any]:
+def _tables(recipe: Recipe | PretrainRecipe) -> dict[str, Any]:
     """Return the sections of `recipe` as TOML tables."""
     tables = {}
-    for section in sections():
+    for section in sections(type(recipe)):
         match getattr(recipe, section):
             case Choice(name=name, config=config):
                 tables[section] = {"name": name, **_table(config)}

@@ -9,45 +9,60 @@ from __future__ import annotations
 from inspect import getdoc
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from peftlab.recipe import plugins
 from peftlab.recipe.expectations import UNSET
+from peftlab.recipe.pretraining import PretrainRecipe
+from peftlab.recipe.records import Recipe
 from peftlab.recipe.unknown_keys import PLUGIN_FOLDERS, is_required, section_record, sections
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
+def pretraining_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a pretraining recipe as TOML."""
+    return _schema(PretrainRecipe, "peftlab pretraining recipe", "One pretraining on unlabelled text.")
+
+
 def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a recipe as TOML, the settings of every plug-in included."""
-    definitions, references = _definitions()
-    properties = {
-        section: {"oneOf": list(references[section].values())} if section in PLUGIN_FOLDERS else references[section]
-        for section in sections()
-    }
+    schema = _schema(Recipe, "peftlab recipe", "One training run.")
     method_names = plugins.plugin_names("methods")
     with_encoder = [name for name in method_names if plugins.load_plugin("methods", name).NEEDS_ENCODER]
     names_one_of_them = {"required": ["name"], "properties": {"name": {"enum": with_encoder}}}
+    schema["required"] = [section for section in schema["required"] if section != "encoder"]
+    condition = {"required": ["method"], "properties": {"method": names_one_of_them}}
+    return {**schema, "if": condition, "then": {"required": ["encoder"]}}
+
+
+def _schema(kind: type[BaseModel], title: str, description: str) -> dict[str, Any]:
+    definitions, references = _definitions(kind)
+    properties = {
+        section: {"oneOf": list(references[section].values())} if section in PLUGIN_FOLDERS else references[section]
+        for section in sections(kind)
+    }
     return {
         "$schema": DIALECT,
-        "title": "peftlab recipe",
-        "description": "One training run.",
+        "title": title,
+        "description": description,
         "type": "object",
         "properties": properties,
-        "required": [section for section in sections() if is_required(section) and section != "encoder"],
+        "required": [section for section in sections(kind) if is_required(section, kind)],
         "additionalProperties": False,
-        "if": {"required": ["method"], "properties": {"method": names_one_of_them}},
-        "then": {"required": ["encoder"]},
         "$defs": definitions,
     }
 
 
-def _definitions() -> tuple[dict[str, Any], dict[str, Any]]:
+def _definitions(kind: type[BaseModel]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the schema of every record, and for each section a reference to its own, or one for each plug-in."""
-    records = {section: section_record(section) for section in sections() if section not in PLUGIN_FOLDERS}
+    plain = [section for section in sections(kind) if section not in PLUGIN_FOLDERS]
+    records = {section: section_record(section, kind) for section in plain}
     modules = {
         (section, name): plugins.load_plugin(folder, name)
         for section, folder in PLUGIN_FOLDERS.items()
+        if section in kind.model_fields
         for name in plugins.plugin_names(folder)
     }
     every = [*records.values(), *(module.Config for module in modules.values())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -36,3 +37,11 @@ def find_recipe(argument: str) -> Path:
     if path.suffix == ".toml" or len(path.parts) != 1 or path.is_file():
         return path
     return recipe_paths().get(argument, path)
+
+
+def is_pretraining(path: Path) -> bool:
+    """Say whether the recipe at `path` is one for `peftlab pretrain`: it has a [corpus]. False where it is no TOML."""
+    try:
+        return "corpus" in tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return False

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from pydantic import BaseModel
+
 from peftlab.recipe import plugins
 from peftlab.recipe.expectations import record_of
 from peftlab.recipe.records import Recipe, Record
@@ -16,22 +18,22 @@ PLUGIN_FOLDERS: Mapping[str, plugins.Folder] = {"method": "methods", "task": "ta
 """Sections in which `name` chooses a plug-in, which types the other keys."""
 
 
-def sections() -> tuple[str, ...]:
-    """Return the names of the sections of a recipe."""
-    return tuple(name for name in Recipe.model_fields if name not in ("name", "path"))
+def sections(kind: type[BaseModel] = Recipe) -> tuple[str, ...]:
+    """Return the names of the sections of a recipe of this `kind`."""
+    return tuple(name for name in kind.model_fields if name not in ("name", "path"))
 
 
-def section_record(section: str) -> type[Record]:
+def section_record(section: str, kind: type[BaseModel] = Recipe) -> type[Record]:
     """Return the record that types `section`, one without a plug-in."""
-    record = record_of(Recipe.model_fields[section])
+    record = record_of(kind.model_fields[section])
     if record is None:
         raise KeyError(section)
     return record
 
 
-def is_required(section: str) -> bool:
+def is_required(section: str, kind: type[BaseModel] = Recipe) -> bool:
     """Say whether a recipe needs `section`; `encoder` only where its method does."""
-    return Recipe.model_fields[section].is_required()
+    return kind.model_fields[section].is_required()
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,12 @@ class Vocabulary:
     overridden: frozenset[str]
 
 
-def vocabulary(source: Source, chosen: Mapping[str, str]) -> Vocabulary:
+def vocabulary(source: Source, chosen: Mapping[str, str], kind: type[BaseModel] = Recipe) -> Vocabulary:
     """Return the keys that the recipe `source` may use, in which `method` and `task` name the plug-ins `chosen`."""
-    keys: dict[KeyPath, tuple[str, ...]] = {(): sections()}
-    for section in sections():
+    keys: dict[KeyPath, tuple[str, ...]] = {(): sections(kind)}
+    for section in sections(kind):
         if section not in PLUGIN_FOLDERS:
-            keys.update(_keys_below((section,), section_record(section)))
+            keys.update(_keys_below((section,), section_record(section, kind)))
         elif section in chosen:
             below = _keys_below((section,), plugins.load_plugin(PLUGIN_FOLDERS[section], chosen[section]).Config)
             keys.update(below)

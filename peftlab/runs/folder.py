@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.errors import RunError
+from peftlab.recipe.pretraining import PretrainRecipe
 from peftlab.recipe.records import Recipe
 from peftlab.runs.files import write_json
 from peftlab.runs.model_record import RECIPE
@@ -60,6 +61,17 @@ def run_recipe(folder: Path) -> Recipe:
     origin = read_environment(folder)["recipe"]
     recipe = read_recipe(folder / RECIPE, cross_check=False)
     return recipe.model_copy(update={"name": origin["name"], "path": Path(origin["path"])})
+
+
+def run_pretrain_recipe(folder: Path) -> PretrainRecipe:
+    """Return the resolved recipe of the pretraining in `folder`, as `run_recipe` does for a training."""
+    from peftlab.recipe.load import read_pretraining
+
+    kept = read_environment(folder)
+    if kept.get("kind") != "pretraining":
+        raise RunError(f"{folder} is no pretraining; continue a training with: peftlab train --resume {folder}")
+    recipe = read_pretraining(folder / RECIPE, cross_check=False)
+    return recipe.model_copy(update={"name": kept["recipe"]["name"], "path": Path(kept["recipe"]["path"])})
 
 
 def now() -> datetime:

@@ -82,7 +82,14 @@ def run_job(job: Job, console: Console) -> Result | None:
         with accelerator.main_process_first():
             found = find_inputs(job.recipe, report_path=report, say=say)
         _announce(found, console)
-        sitting = Sitting(job.folder, console, placement, say, start_trackers(accelerator, job.recipe), job.resume)
+        sitting = Sitting(
+            job.folder,
+            console,
+            placement,
+            say,
+            start_trackers(accelerator, job.recipe.run, _told(job.recipe)),
+            job.resume,
+        )
         outcome = _solve(found, sitting)
         accelerator.end_training()
         return _finish(job, found, sitting, outcome, start, notes) if placement.is_main else None
@@ -90,6 +97,19 @@ def run_job(job: Job, console: Console) -> Result | None:
         if placement.is_main:
             write_result(job.folder, ended_result(job, found, placement, start, error, notes))
         raise
+
+
+def _told(recipe: Recipe) -> dict[str, str | float | int]:
+    """Return what trackers show of a run."""
+    return {
+        "recipe": recipe.name,
+        "method": recipe.method.name,
+        "encoder": recipe.encoder.name if recipe.encoder is not None else "",
+        "learning_rate": float(recipe.train.learning_rate) if recipe.train.learning_rate != "auto" else 0.0,
+        "epochs": recipe.train.epochs,
+        "batch_size": recipe.train.batch_size * recipe.train.accumulation,
+        "seed": recipe.train.seed,
+    }
 
 
 def _write_start(job: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from peftlab.recipe.pretraining import HeldOut
 from peftlab.recipe.records import Evaluation, Train
 
 
@@ -32,7 +33,7 @@ class Plan:
         return step / self.steps_per_epoch
 
 
-def make_plan(train: Train, evaluation: Evaluation, rows: int) -> Plan:
+def make_plan(train: Train, evaluation: Evaluation | HeldOut, rows: int) -> Plan:
     """Return the plan for `rows` training rows."""
     group_rows = train.batch_size * train.accumulation
     steps_per_epoch = math.ceil(rows / group_rows)

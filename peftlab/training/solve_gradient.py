@@ -182,6 +182,7 @@ def _supervision(
         },
         track=sitting.track,
         signal_number=lambda: wish.signal_number,
+        continue_line=f"peftlab train --resume {sitting.folder}",
         resume=sitting.resume,
     )
 

@@ -35,7 +35,8 @@ class Supervision:
 
     `validate()` returns the metrics of the model as it is; `metric` among them decides, higher being better unless
     `lower_is_better`. `identity` is what a continued run must share with the checkpoint. `track(values, step)` tells
-    the trackers. `signal_number()` is the signal that asked to stop, or 0.
+    the trackers. `signal_number()` is the signal that asked to stop, or 0. `continue_line` is the command line that
+    goes on after a stop.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Supervision:
     identity: Mapping[str, Any]
     track: Callable[[Mapping[str, float], int], None]
     signal_number: Callable[[], int]
+    continue_line: str
     resume: bool
 
 
@@ -87,15 +89,13 @@ def train(fitting: Fitting, watch: Supervision) -> Progress:
             if step.stop:
                 number = watch.signal_number() or 15
                 raise Interrupted(
-                    number, f"stopped after step {step.number} of {fitting.plan.total_steps}; {_how(watch)}"
+                    number,
+                    f"stopped after step {step.number} of {fitting.plan.total_steps}; continue with: "
+                    f"{watch.continue_line}",
                 )
     if progress.best_step is not None:
         load_weights(watch.folder / "checkpoints" / f"best-{progress.best_step}", fitting.model)
     return progress
-
-
-def _how(watch: Supervision) -> str:
-    return f"continue with: peftlab train --resume {watch.folder}"
 
 
 def _out_of_patience(progress: Progress, watch: Supervision) -> bool:

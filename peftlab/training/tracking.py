@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from peftlab.errors import MissingPackage, UserError
 
 if TYPE_CHECKING:
-    from peftlab.recipe.records import Recipe
+    from peftlab.recipe.records import Run
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -27,20 +27,13 @@ def _untracked(values: Mapping[str, float], step: int) -> None:
     """Tell nobody."""
 
 
-def start_trackers(accelerator: Any, recipe: Recipe) -> Callable[[Mapping[str, float], int], None]:
-    """Start the recipe's trackers and return the function that gives them values at a step."""
-    if not recipe.run.trackers:
+def start_trackers(
+    accelerator: Any, run: Run, settings: Mapping[str, str | float | int]
+) -> Callable[[Mapping[str, float], int], None]:
+    """Start the trackers of `run`, told these `settings`, and return the function that gives them values at a step."""
+    if not run.trackers:
         return _untracked
-    settings = {
-        "recipe": recipe.name,
-        "method": recipe.method.name,
-        "encoder": recipe.encoder.name if recipe.encoder is not None else "",
-        "learning_rate": float(recipe.train.learning_rate) if recipe.train.learning_rate != "auto" else 0.0,
-        "epochs": recipe.train.epochs,
-        "batch_size": recipe.train.batch_size * recipe.train.accumulation,
-        "seed": recipe.train.seed,
-    }
-    accelerator.init_trackers(recipe.run.project, config=settings)
+    accelerator.init_trackers(run.project, config=dict(settings))
 
     def track(values: Mapping[str, float], step: int) -> None:
         accelerator.log(dict(values), step=step)

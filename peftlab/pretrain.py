@@ -1,0 +1,100 @@
+"""`peftlab pretrain`, `accelerate launch -m peftlab.pretrain`: an encoder from unlabelled text."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peftlab.errors import UserError
+from peftlab.programs import EXIT_CODES, quiet_libraries, run_program
+
+if TYPE_CHECKING:
+    from peftlab.pretraining.job import PretrainJob
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`; returns the exit code."""
+    asked = parser().parse_intermixed_args(argv)
+    return run_program(lambda: _pretrain(asked))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `peftlab pretrain`."""
+    made = argparse.ArgumentParser(
+        prog="peftlab pretrain",
+        description="Train an encoder to predict masked words of unlabelled text: from random weights, or an existing\n"
+        "one (domain- or task-adaptive pretraining), wholly or through a method such as LoRA. The last line on\n"
+        "standard output is the run folder; `encoder.name` of a training recipe may name its `encoder/`.",
+        epilog="examples:\n"
+        "  peftlab pretrain recipes/pretrain_zh.toml 'corpus.files=[\"text/*.txt.xz\"]'\n"
+        "  peftlab pretrain recipes/tapt_rbt3.toml --steps 20\n"
+        "  accelerate launch -m peftlab.pretrain recipes/pretrain_zh.toml\n"
+        "  peftlab pretrain --resume runs/pretrain_zh-20260131-101500\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("recipe", nargs="?", metavar="RECIPE", help="a pretraining recipe, or the name of a shipped one")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over the recipe's: train.epochs=1")
+    made.add_argument("--steps", type=int, metavar="N", help="the same as train.max_steps=N")
+    made.add_argument("--resume", metavar="RUN", help="continue the pretraining in this folder")
+    made.add_argument("--json", action="store_true", help="print pretraining.json on standard output as well")
+    return made
+
+
+def _pretrain(asked: argparse.Namespace) -> int:
+    job = _asked_job(asked)
+    quiet_libraries()
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list, parse_flag_from_env
+    from rich.console import Console
+
+    from peftlab.pretraining.job import PretrainJob, run_pretraining
+    from peftlab.runs.folder import new_run_folder
+    from peftlab.training.placement import check_launch, launcher_command
+
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    check_launch(state.num_processes, os.environ, launcher_command())
+    console = Console(stderr=True, quiet=not state.is_main_process, highlight=False, soft_wrap=True)
+    if not job.resume:
+        said = [str(new_run_folder(job.recipe.name, job.recipe.run.dir)) if state.is_main_process else None]
+        if state.num_processes > 1:
+            broadcast_object_list(said)
+        job = PretrainJob(job.recipe, Path(str(said[0])), resume=False)
+    try:
+        result = run_pretraining(job, console)
+        if asked.json and result is not None:
+            print(result.model_dump_json(indent=2))
+    finally:
+        if state.is_main_process and job.folder.is_dir():
+            sys.stderr.flush()
+            print(job.folder, flush=True)
+    return 0
+
+
+def _asked_job(asked: argparse.Namespace) -> PretrainJob:
+    from peftlab.pretraining.job import PretrainJob
+    from peftlab.recipe.load import read_pretraining
+    from peftlab.recipe.resolve import resolved_pretraining
+    from peftlab.recipe.shipped import find_recipe
+    from peftlab.runs.folder import run_pretrain_recipe
+    from peftlab.runs.pretraining_result import FILE_NAME, read_pretraining_result
+
+    if asked.resume is not None:
+        if asked.recipe is not None or asked.steps is not None:
+            raise UserError("--resume continues the run's own recipe; leave the rest out, or start a new run")
+        folder = Path(asked.resume)
+        if (folder / FILE_NAME).is_file() and read_pretraining_result(folder).status == "ok":
+            raise UserError(f"{folder} is finished; nothing to continue")
+        return PretrainJob(run_pretrain_recipe(folder), folder, resume=True)
+    if asked.recipe is None:
+        raise UserError("name a pretraining recipe, as in: peftlab pretrain recipes/pretrain_zh.toml")
+    overrides = [*asked.overrides, *([f"train.max_steps={asked.steps}"] if asked.steps is not None else [])]
+    recipe = resolved_pretraining(read_pretraining(find_recipe(asked.recipe), overrides))
+    return PretrainJob(recipe, Path(), resume=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Everything of a pretraining that stands before its first step: text, vocabulary, sequences, model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peftlab.data.corpus import Text, find_text, passages
+from peftlab.encoders.load import load_tokenizer
+from peftlab.encoders.source import EncoderFiles, find_encoder
+from peftlab.encoders.trainable import ParameterCounts, count_parameters
+from peftlab.errors import EncoderError, UserError
+from peftlab.pretraining.packing import Packed, is_packed, pack, read_packed, segmenter
+from peftlab.pretraining.vocabulary import learn_vocabulary
+from peftlab.recipe.plugins import load_plugin
+from peftlab.runs.model_record import TOKENIZER
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from peftlab.encoders.anatomy import Anatomy
+    from peftlab.recipe.pretraining import PretrainRecipe
+
+PACKED = "packed"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Text as sequences, and the tokenizer that made them; `files` is the encoder that is continued, if any."""
+
+    recipe: PretrainRecipe
+    text: Text
+    tokenizer: Any
+    packed: Packed
+    files: EncoderFiles | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A masked language model with what is trained of it."""
+
+    module: nn.Module
+    anatomy: Anatomy
+    counts: ParameterCounts
+
+
+def prepare(recipe: PretrainRecipe, folder: Path, say: Callable[[str], None]) -> Prepared:
+    """Find the text, learn or load the vocabulary, and pack the text into `folder`; what is there is used again."""
+    files = None if recipe.encoder is None else find_encoder(recipe.encoder, beside=recipe.path.parent)
+    text = find_text(recipe.corpus, recipe_path=recipe.path)
+    say(f"text: {', '.join(text.names)}")
+    if files is not None:
+        tokenizer = load_tokenizer(files.folder)
+        _check_words(text, tokenizer, recipe)
+    elif (folder / TOKENIZER).is_dir():
+        tokenizer = load_tokenizer(folder / TOKENIZER)
+    else:
+        tokenizer = learn_vocabulary(
+            passages(text), recipe.vocabulary, folder / TOKENIZER, max_length=_positions(recipe)
+        )
+        say(f"vocabulary: {len(tokenizer):,} pieces learnt")
+    if is_packed(folder / PACKED):
+        packed = read_packed(folder / PACKED, tokenizer)
+    else:
+        packed = pack(passages(text), tokenizer, recipe.corpus, recipe.masking, folder / PACKED, seed=recipe.train.seed)
+    over = f"; {packed.passed_over:,} shorter lines passed over" if packed.passed_over else ""
+    say(
+        f"{packed.lines:,} lines packed into {len(packed.train[0]):,} training and {len(packed.held_out[0]):,} "
+        f"held-out sequences of {packed.length} tokens, {packed.unknown_share:.2%} of them unknown{over}"
+    )
+    return Prepared(recipe, text, tokenizer, packed, files)
+
+
+def build(prepared: Prepared) -> Model:
+    """Return the model to train, drawn from the recipe's seed: a new encoder, or an existing one with its method."""
+    import torch
+
+    from peftlab.encoders.masked import load_masked, new_masked
+    from peftlab.encoders.trainable import set_trainable
+
+    recipe = prepared.recipe
+    torch.manual_seed(recipe.train.seed)
+    if prepared.files is None:
+        masked = new_masked(_config(recipe, prepared.tokenizer))
+    else:
+        masked = load_masked(prepared.files.folder, dropout=recipe.masking.dropout)
+        room = masked.model.config.max_position_embeddings - 2 * (masked.model.config.model_type in _OFFSET_POSITIONS)
+        if recipe.corpus.length > room:
+            raise EncoderError(
+                f"corpus.length = {recipe.corpus.length} is longer than the {room} positions of {prepared.files.used}; "
+                "shorten it"
+            )
+    if recipe.method is None:
+        module = set_trainable(masked.model, lambda _: True)
+    else:
+        method = load_plugin("methods", recipe.method.name)
+        module = method.attach(masked.model, recipe.method.config, masked.anatomy)
+    return Model(module, masked.anatomy, count_parameters(module, masked.anatomy))
+
+
+# RoBERTa counts positions from the padding index on, which takes two of them.
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")
+
+
+def _positions(recipe: PretrainRecipe) -> int:
+    return recipe.architecture.max_positions or recipe.corpus.length
+
+
+def _config(recipe: PretrainRecipe, tokenizer: Any) -> Any:
+    from transformers import BertConfig
+
+    shape = recipe.architecture
+    return BertConfig(
+        vocab_size=-(-len(tokenizer) // 8) * 8,  # whole multiples of 8 suit 8-bit kernels
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.intermediate_size or 4 * shape.hidden_size,
+        max_position_embeddings=_positions(recipe),
+        hidden_dropout_prob=recipe.masking.dropout,
+        attention_probs_dropout_prob=recipe.masking.dropout,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _check_words(text: Text, tokenizer: Any, recipe: PretrainRecipe) -> None:
+    """Refuse to cut lines into words first where this tokenizer then reads them as other tokens than downstream."""
+    segment = segmenter(recipe.masking.whole_words)
+    if segment is None:
+        return
+    backend = tokenizer.backend_tokenizer
+    sample = [line for _, line in zip(range(200), passages(text), strict=False)]
+    differing = sum(
+        backend.encode(line, add_special_tokens=False).ids
+        != backend.encode(segment(line), is_pretokenized=True, add_special_tokens=False).ids
+        for line in sample
+    )
+    # A few lines differ for any tokenizer, where the segmenter cuts a number or a Latin word.
+    if differing > 0.1 * len(sample):
+        raise UserError(
+            f'{recipe.path}: masking.whole_words = "jieba" does not go with this encoder\'s tokenizer, which reads '
+            'words apart from their neighbours as other tokens; use "spaces" or "off"'
+        )
