@@ -14,7 +14,7 @@ from peftlab.programs import EXIT_CODES, run_program
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the schema, or write it to `--out`; returns the exit code."""
     asked = parser().parse_args(argv)
-    return run_program(lambda: _write(asked.out))
+    return run_program(lambda: _write(asked.kind, asked.out))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,18 +26,22 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"example: peftlab schema --out recipes/recipe.schema.json\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.add_argument(
+        "kind", nargs="?", choices=("training", "pretraining"), default="training", help="of which recipes"
+    )
     made.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of standard output")
     return made
 
 
-def _write(out: Path | None) -> int:
-    from peftlab.recipe.schema import recipe_schema
+def _write(kind: str, out: Path | None) -> int:
+    from peftlab.recipe.schema import pretraining_schema, recipe_schema
     from peftlab.runs.files import write_json
 
+    schema = pretraining_schema() if kind == "pretraining" else recipe_schema()
     if out is None:
-        print(json.dumps(recipe_schema(), ensure_ascii=False, indent=2))
+        print(json.dumps(schema, ensure_ascii=False, indent=2))
     else:
-        write_json(out, recipe_schema())
+        write_json(out, schema)
     return 0
 
 

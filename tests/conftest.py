@@ -18,6 +18,8 @@ os.environ.update(
     {
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
+        # A program that a test starts takes the cores it may use; its idle threads must not spin on them.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
         "MPLBACKEND": "Agg",
         "TF_CPP_MIN_LOG_LEVEL": "3",

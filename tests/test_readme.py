@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from peftlab import check, doctor, listing, predict, show, train
+from peftlab import check, doctor, listing, predict, pretrain, show, train
 from peftlab.errors import RecipeError
-from peftlab.recipe.load import read_recipe
+from peftlab.recipe.load import read_pretraining, read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARSERS = {
     "train": train.parser,
+    "pretrain": pretrain.parser,
     "check": check.parser,
     "predict": predict.parser,
     "show": show.parser,
@@ -48,10 +49,10 @@ def test_every_command_of_the_readme_is_known() -> None:
 @pytest.mark.parametrize("words", [words for words in commands() if words[0] == "peftlab"], ids=" ".join)
 def test_peftlab_commands_parse_and_name_recipes_that_exist(words: list[str]) -> None:
     """By the verb's own parser."""
-    PARSERS[words[1]]().parse_args(words[2:])
-    recipes = [word for word in words if word.endswith(".toml")]
-    for recipe in recipes:
-        read_recipe(ROOT / recipe, [word for word in words[2:] if "=" in word])
+    PARSERS[words[1]]().parse_intermixed_args(words[2:])
+    read = read_pretraining if words[1] == "pretrain" else read_recipe
+    for recipe in [word for word in words if word.endswith(".toml")]:
+        read(ROOT / recipe, [word for word in words[2:] if "=" in word and not word.startswith("--")])
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if "peftlab.train" in words], ids=" ".join)

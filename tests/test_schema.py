@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from peftlab.cli import main
-from peftlab.recipe.schema import recipe_schema
+from peftlab.recipe.schema import pretraining_schema, recipe_schema
 
 
 def test_the_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out) == recipe_schema()
+    assert main(["schema", "pretraining"]) == 0
+    assert json.loads(capsys.readouterr().out) == pretraining_schema()
 
 
 def test_the_schema_is_written_where_asked_and_nothing_is_printed(

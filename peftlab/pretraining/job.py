@@ -93,7 +93,7 @@ def run_pretraining(job: PretrainJob, console: Console) -> PretrainingResult | N
     try:
         with accelerator.main_process_first():
             known.prepared = prepare(recipe, job.folder, say)
-        told = {"recipe": recipe.name, "batch_size": recipe.train.batch_size, "seed": recipe.train.seed}
+        told: dict[str, str | float | int] = {"recipe": recipe.name, "seed": recipe.train.seed}
         _solve(job, known, console, start_trackers(accelerator, recipe.run, told))
         accelerator.end_training()
         return _finish(job, known, console) if placement.is_main else None

@@ -64,6 +64,8 @@ def choose_words(marks: NDArray[np.uint8], share: float, generator: np.random.Ge
     # A word that a sequence begins in the middle of has no beginning here; its rest counts as a word.
     begins |= own & np.append(True, ~own[:-1])
     word = np.cumsum(begins) - 1
+    if not own.any():
+        return np.zeros(0, np.int64)
     sizes = np.bincount(word[own], minlength=int(begins.sum()))
     order = generator.permutation(len(sizes))
     ends = np.cumsum(sizes[order])

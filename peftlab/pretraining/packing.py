@@ -73,16 +73,16 @@ def pack(
             for ids, marks in _tokenised(kept, tokenizer, masking.whole_words):
                 writers[name].add(ids, marks)
         counts = {name: writer.close() for name, writer in writers.items()}
+        for name, count in counts.items():
+            if count == 0:
+                raise DataError(
+                    f"corpus: the text ({lines:,} lines) fills no {name.replace('_', '-')} sequence of {corpus.length} "
+                    "tokens; add text, lower corpus.length, or raise corpus.held_out"
+                )
         tokens = sum(writer.tokens for writer in writers.values())
         unknown = sum(writer.unknown for writer in writers.values())
         record = {"length": corpus.length, "sequences": counts, "lines": lines, "passed_over": passed_over}
         write_json(target / _RECORD, record | {"unknown_share": unknown / max(1, tokens)})
-    for name, count in counts.items():
-        if count == 0:
-            raise DataError(
-                f"corpus: the text ({lines:,} lines) fills no {name.replace('_', '-')} sequence of {corpus.length} "
-                "tokens; add text, lower corpus.length, or raise corpus.held_out"
-            )
     return read_packed(folder, tokenizer)
 
 

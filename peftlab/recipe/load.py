@@ -36,6 +36,9 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, cross_check: bool 
     against each other and against this machine: for the recipe that a finished run keeps.
     """
     source = read_source(path, overrides)
+    if "corpus" in source.values and "data" not in source.values:
+        other = Finding(("corpus",), "this is a pretraining recipe", f"run: peftlab pretrain {path}")
+        raise RecipeError(source.mistakes([other]))
     records, findings = _typed(source, Recipe)
     if cross_check:
         draft = Draft(**{name: records[name] for name in Draft.__dataclass_fields__})
@@ -48,6 +51,9 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, cross_check: bool 
 def read_pretraining(path: Path, overrides: Sequence[str] = (), *, cross_check: bool = True) -> PretrainRecipe:
     """Read the pretraining recipe at `path` as `read_recipe` reads a training recipe."""
     source = read_source(path, overrides)
+    if "task" in source.values and "corpus" not in source.values:
+        other = Finding(("task",), "this is a training recipe", f"run: peftlab train {path}")
+        raise RecipeError(source.mistakes([other]))
     records, findings = _typed(source, PretrainRecipe)
     if cross_check:
         findings += pretraining_checks(records, source)

@@ -14,7 +14,8 @@ import pytest
 from peftlab.errors import RecipeError
 from peftlab.recipe import plugins
 from peftlab.recipe.load import read_recipe
-from peftlab.recipe.schema import recipe_schema
+from peftlab.recipe.schema import pretraining_schema, recipe_schema
+from peftlab.recipe.shipped import is_pretraining
 from peftlab.recipe.unknown_keys import PLUGIN_FOLDERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,8 +56,19 @@ def test_there_are_recipes_to_hold_against_the_schema() -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_shipped_recipe_fits_the_schema(path: Path, schema: dict[str, Any]) -> None:
-    jsonschema.validate(tomllib.loads(path.read_text(encoding="utf-8")), schema)
+def test_a_shipped_recipe_fits_the_schema_that_its_first_line_names(path: Path, schema: dict[str, Any]) -> None:
+    text = path.read_text(encoding="utf-8")
+    name = "pretraining" if is_pretraining(path) else "recipe"
+    assert text.startswith(f"#:schema ../docs/{name}.schema.json\n")
+    jsonschema.validate(tomllib.loads(text), pretraining_schema() if is_pretraining(path) else schema)
+
+
+def test_the_shipped_pretraining_schema_is_current_and_valid() -> None:
+    path = ROOT / "docs" / "pretraining.schema.json"
+    jsonschema.Draft202012Validator.check_schema(pretraining_schema())
+    assert json.loads(path.read_text(encoding="utf-8")) == pretraining_schema(), (
+        f"run `peftlab schema pretraining --out {path.relative_to(ROOT)}`"
+    )
 
 
 def test_no_table_takes_unknown_keys(schema: dict[str, Any]) -> None:

@@ -12,12 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from peftlab.recipe import plugins
-from peftlab.recipe.load import read_recipe
+from peftlab.recipe.load import read_pretraining, read_recipe
 from peftlab.recipe.records import Recipe
-from peftlab.recipe.resolve import recipe_hash, recipe_text, resolved
+from peftlab.recipe.resolve import recipe_hash, recipe_text, resolved, resolved_pretraining
+from peftlab.recipe.shipped import is_pretraining
 
 Write = Callable[..., Path]
-RECIPES = sorted(Path(__file__).resolve().parents[2].joinpath("recipes").rglob("*.toml"))
+EVERY = sorted(Path(__file__).resolve().parents[2].joinpath("recipes").rglob("*.toml"))
+RECIPES = [path for path in EVERY if not is_pretraining(path)]
+PRETRAINING = [path for path in EVERY if is_pretraining(path)]
 
 
 def read_text(folder: Path, text: str) -> Recipe:
@@ -33,7 +36,8 @@ def same_name(recipe: Recipe) -> Recipe:
 
 
 def test_recipes_are_shipped() -> None:
-    assert len(RECIPES) > 0
+    assert RECIPES
+    assert PRETRAINING
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -42,6 +46,19 @@ def test_a_shipped_recipe_survives_being_written_out(path: Path, tmp_path: Path)
     for written in (recipe, resolved(recipe)):
         assert same_name(read_text(tmp_path, recipe_text(written))) == same_name(written)
     assert recipe_hash(read_text(tmp_path, recipe_text(recipe))) == recipe_hash(recipe)
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=lambda path: path.stem)
+def test_a_shipped_pretraining_recipe_survives_being_written_out(path: Path, tmp_path: Path) -> None:
+    recipe = read_pretraining(path)
+    for written in (recipe, resolved_pretraining(recipe)):
+        copy = tmp_path / "recipe.toml"
+        copy.write_text(recipe_text(written), encoding="utf-8")
+        again = read_pretraining(copy, cross_check=False)
+        assert again.model_copy(update={"name": "", "path": Path()}) == written.model_copy(
+            update={"name": "", "path": Path()}
+        )
+        assert recipe_hash(again) == recipe_hash(recipe)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

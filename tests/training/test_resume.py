@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
 import random
 import signal
@@ -13,61 +11,15 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
+from killing import finish, fork_server, kept_lines, kill_at, start_program, steps_written
 
 from peftlab.runs.result import read_result
 
 
-def start_training(arguments: list[str], log: str) -> None:
-    """Run in a child process: train, its words going to `log`."""
-    import sys
-
-    from peftlab.train import main
-
-    with Path(log).open("a", encoding="utf-8") as file:
-        sys.stdout = sys.stderr = file
-        code = main(arguments)
-        file.flush()
-    os._exit(code)
-
-
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
-    """Return a context whose children start with the libraries already imported, each a clean process."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["peftlab.train", "peftlab.training.job", "torch", "peft", "evaluate", "transformers"]
-    )
-    return context
-
-
-def steps_written(run: Path) -> int:
-    """Return the last step in the run's metric lines."""
-    path = run / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
-
-
-def kill_at(context: ForkServerContext, arguments: list[str], run: Path, step: int) -> None:
-    """Start training and send SIGKILL as soon as `step` is written."""
-    child = context.Process(target=start_training, args=(arguments, str(run.parent / "log.txt")))
-    child.start()
-    deadline = time.monotonic() + 120
-    while steps_written(run) < step:
-        assert child.is_alive(), (run.parent / "log.txt").read_text(encoding="utf-8")
-        assert time.monotonic() < deadline, "training made no progress"
-        time.sleep(0.002)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
-
-
-def finish(context: ForkServerContext, arguments: list[str], folder: Path) -> None:
-    """Train to the end."""
-    child = context.Process(target=start_training, args=(arguments, str(folder / "log.txt")))
-    child.start()
-    child.join(120)
-
-    assert child.exitcode == 0, (folder / "log.txt").read_text(encoding="utf-8")
+    """Return where child processes come from."""
+    return fork_server()
 
 
 def trained_bytes(run: Path) -> dict[str, bytes]:
@@ -101,12 +53,7 @@ def test_a_run_killed_at_three_random_steps_ends_in_the_same_bits(
     assert (whole / "predictions.jsonl").read_bytes() == (killed / "predictions.jsonl").read_bytes()
     assert read_result(killed).status == "ok"
     assert read_result(killed).best == read_result(whole).best
-    kept = ("step", "loss", "learning_rate", "gradient_norm", "validation")
-    lines = [
-        [{key: value for key, value in json.loads(line).items() if key in kept} for line in text.splitlines()]
-        for text in ((run / "metrics.jsonl").read_text(encoding="utf-8") for run in (whole, killed))
-    ]
-    assert lines[0] == lines[1], "every step stands once, with the same loss to the last digit"
+    assert kept_lines(whole) == kept_lines(killed), "every step stands once, with the same loss to the last digit"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -120,7 +67,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     """Exit code 128 + signal, status interrupted, a checkpoint at that very step, and a run that continues."""
     recipe, run = str(tiny_recipe("lora")), tmp_path / "run"
     arguments = [recipe, "train.epochs=200", f"run.dir={run}"]
-    child = processes.Process(target=start_training, args=(arguments, str(tmp_path / "log.txt")))
+    child = processes.Process(target=start_program, args=("peftlab.train", arguments, str(tmp_path / "log.txt")))
     child.start()
     while steps_written(run) < 3 and child.is_alive():
         time.sleep(0.002)
