@@ -59,6 +59,9 @@ def load_trained(model: nn.Module, folder: Path, attach: Callable[[nn.Module], n
 def _load_through_peft(model: nn.Module, folder: Path) -> nn.Module:
     from peft import PeftModel
 
+    from peftlab.encoders.bottleneck import register_bottleneck
+
+    register_bottleneck()
     with warnings.catch_warnings():
         # Keys that are missing from the file, or a misspelt setting, are warnings there; here they are errors.
         warnings.filterwarnings("error", message="Found missing adapter keys")
