@@ -28,4 +28,6 @@ def add_member(kind: type[Enum], name: str) -> Any:
     kind._member_map_[name] = member
     kind._member_names_.append(name)
     kind._value2member_map_[name] = member
+    if hasattr(kind, "_hashable_values_"):  # from Python 3.13 on, `"NAME" in PeftType` looks there
+        kind._hashable_values_.append(name)
     return member

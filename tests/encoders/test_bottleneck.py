@@ -241,6 +241,14 @@ def test_a_copy_has_its_own_adapters(tiny_encoder: Encoders) -> None:
     assert torch.equal(logits(copied), logits(copied))
 
 
+def test_a_parallel_adapter_exports(tiny_encoder: Encoders) -> None:
+    """What cannot be merged is exported as it is; the note between two layers is no state of the graph."""
+    model = adapted(tiny_encoder(), "parallel").get_base_model()
+    with torch.no_grad():
+        program = torch.export.export(model, (), BATCH)
+        assert torch.allclose(program.module()(**BATCH).logits, logits(model), atol=1e-6)
+
+
 def test_the_last_layer_of_the_network_does_not_run_alone(tiny_encoder: Encoders) -> None:
     model = adapted(tiny_encoder(), "parallel")
     with pytest.raises(RuntimeError, match="runs within its feed-forward network"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import sys
 from enum import Enum
 
 import pytest
@@ -37,6 +38,8 @@ def test_an_added_member_is_found_in_every_way(plum: Fruit) -> None:
     assert list(Fruit) == ["APPLE", "PEAR", "PLUM"]
     assert len(Fruit) == 3
     assert plum in Fruit
+    if sys.version_info >= (3, 12):
+        assert "PLUM" in Fruit
     assert Fruit.__members__["PLUM"] is plum
 
 
