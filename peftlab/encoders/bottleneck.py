@@ -79,7 +79,6 @@ class BottleneckConfig(PeftConfig):
     init: Literal["zero", "small"] = "zero"
     target_modules: list[str] | str | None = None
     feed_forward_inputs: dict[str, str] = field(default_factory=dict)
-    exclude_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None
 
     def __post_init__(self) -> None:
@@ -116,18 +115,22 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         down = nn.Linear(width, settings.size, bias=settings.bias_terms)
         up = nn.Linear(settings.size, width, bias=settings.bias_terms)
         _initialise(down, up, settings.init)
-        device = self.weight.device
-        self.bottleneck_down[name] = down.to(device)
-        self.bottleneck_up[name] = up.to(device)
+        self.bottleneck_down[name], self.bottleneck_up[name] = down, up
         if settings.scaling == "learned":
-            self.bottleneck_scale[name] = nn.Parameter(torch.ones(1, device=device))
+            self.bottleneck_scale[name] = nn.Parameter(torch.ones(1))
+        for part in (self.bottleneck_down, self.bottleneck_up, self.bottleneck_scale):
+            if not any(parameter.is_meta for parameter in part.parameters()):  # peft fills those in when loading
+                part.to(self.weight.device)
         self.settings[name] = settings
         if feed_forward is not None and self._hook is None:
             self._hook = feed_forward.register_forward_pre_hook(self._note)
         self.set_adapter(self.active_adapters, inference_mode=settings.inference_mode)
 
     def forward(self, x: Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **options: Any) -> Tensor:
-        """Return [batch, tokens, hidden size]; `adapter_names`, where given, names the adapter of each row."""
+        """Return [batch, tokens, hidden size]; `adapter_names`, where given, names the adapter of each row.
+
+        Several active adapters act one after the other, in the order in which they were set.
+        """
         read = self._noted.pop(threading.get_ident(), None)
         output: Tensor = self.base_layer(x, *args, **options)
         if self.disable_adapters:

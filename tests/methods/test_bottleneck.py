@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from peftlab.encoders.load import HeadShape, LoadedEncoder, load_classifier
+from peftlab.encoders.saved import load_trained, save_trained
 from peftlab.encoders.trainable import count_parameters, trained_parameters
 from peftlab.errors import EncoderError, RecipeError
 from peftlab.methods.bottleneck import Config, attach
@@ -115,6 +117,30 @@ def test_every_trained_number_gets_a_gradient_in_fp32(
         assert parameter.dtype == torch.float32, name
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("settings", [{"placement": "houlsby"}, {"placement": "parallel", "scaling": "learned"}])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_every_placement_reloads_to_the_same_bits(
+    dtype: str, settings: dict[str, object], tiny_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The contract of all methods tries the default placement; the files hold what was trained and no more."""
+    config = Config.model_validate({"init": "small", **settings})
+    loaded = load(tiny_encoder(), dtype)
+    model = attach(loaded.model, config, loaded.anatomy)
+    with torch.no_grad():
+        for parameter in trained_parameters(model).values():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    save_trained(model, tmp_path / "trained", encoder_name="tiny")
+    bare = load(tiny_encoder(), dtype)
+    fresh = load_trained(bare.model, tmp_path / "trained", lambda model: model)
+    batch = {"input_ids": torch.tensor([[2, 9, 12, 30, 3]]), "attention_mask": torch.ones(1, 5)}
+
+    with torch.inference_mode():
+        assert torch.equal(model.eval()(**batch).logits, fresh(**batch).logits)
+    with safe_open(tmp_path / "trained" / "adapter_model.safetensors", "pt") as file:
+        stored = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118 not a dict
+    assert stored == sum(parameter.numel() for parameter in trained_parameters(model).values())
 
 
 @pytest.mark.parametrize("non_linearity", ["relu", "gelu", "tanh", "silu", "swish"])

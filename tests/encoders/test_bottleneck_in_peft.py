@@ -287,6 +287,22 @@ def test_two_adapters_with_heads_switch_without_leaking(
     assert torch.equal(logits(model), alone["two"])
 
 
+def test_several_active_adapters_act_one_after_the_other(tiny_encoder: Encoders) -> None:
+    model = with_two(tiny_encoder(), "SEQ_CLS", "pfeiffer", "pfeiffer")
+    layer = layers(model)[0]
+    x = torch.randn(1, 3, 64)
+    with torch.inference_mode():
+        found = {}
+        for names in (["one"], ["one", "two"], ["two", "one"]):
+            layer.set_adapter(names)
+            found[tuple(names)] = layer(x)
+        first = found["one",]
+        second = first + layer.bottleneck_up["two"](torch.relu(layer.bottleneck_down["two"](first)))
+
+    assert torch.allclose(found["one", "two"], second, atol=1e-6)
+    assert not torch.allclose(found["two", "one"], second, atol=1e-3)
+
+
 def test_a_deleted_adapter_leaves_the_other_as_it_was(tiny_encoder: Encoders) -> None:
     """The hook goes with the last adapter that reads through it."""
     model = with_two(tiny_encoder(), "SEQ_CLS", "parallel", "houlsby")
@@ -384,6 +400,23 @@ def test_a_saved_adapter_loads_with_plain_peft_beside_another(
     assert torch.equal(logits(fresh.eval()), expected)
     settings = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
     assert (settings["peft_type"], settings["placement"], settings["size"]) == ("BOTTLENECK", placement, 4)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_an_adapter_loads_as_peft_loads_without_memory_for_a_first_copy(
+    placement: str, tiny_encoder: Encoders, tmp_path: Path
+) -> None:
+    """`low_cpu_mem_usage`; and again, to be trained further."""
+    model = adapted(tiny_encoder(), placement, scaling="learned")
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    lean = PeftModel.from_pretrained(load(tiny_encoder()), str(tmp_path), low_cpu_mem_usage=True).eval()
+    further = PeftModel.from_pretrained(load(tiny_encoder()), str(tmp_path), is_trainable=True).eval()
+
+    assert torch.equal(logits(lean), logits(model))
+    assert torch.equal(logits(further), logits(model))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {name for name, parameter in further.named_parameters() if parameter.requires_grad} == trained
+    assert not [name for name, parameter in lean.named_parameters() if parameter.requires_grad]
 
 
 PROGRAM = """
