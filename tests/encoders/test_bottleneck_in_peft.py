@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import subprocess
 import sys
@@ -190,11 +191,15 @@ def test_a_network_that_fails_halfway_leaves_nothing_behind(tiny_encoder: Encode
     """Out of memory, say: the loop tries again with less, and a tensor kept alive would stand in its way."""
     model = adapted(tiny_encoder(), "parallel")
     expected = logits(model)
-    last = layers(model)[-1]
-    failing = last.base_layer.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(MemoryError()))
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    failing = model.base_model.model.bert.encoder.layer[-1].intermediate.dense.register_forward_hook(fail)
     with pytest.raises(MemoryError):
         logits(model)
     failing.remove()
+    gc.collect()
 
     assert [len(layer._noted) for layer in layers(model)] == [0, 0]
     assert torch.equal(logits(model), expected)
