@@ -22,10 +22,11 @@ HEAD = (HIDDEN + 1) * LABELS
 
 
 def load(folder: Path, dtype: str = "fp32") -> LoadedEncoder:
-    """Load the tiny encoder under a linear head on pooled embeddings."""
+    """Load the tiny encoder, in `dtype` or `int8`, under a linear head on pooled embeddings."""
     torch.manual_seed(0)
-    encoder = Encoder.model_validate({"name": "x", "pooling": "mean", "dtype": dtype})
-    return load_classifier(encoder, folder, HeadShape(LABELS, dropout=0.0))
+    stored = {"load_in": "int8"} if dtype == "int8" else {"dtype": dtype}
+    encoder = Encoder.model_validate({"name": "x", "pooling": "mean", **stored})
+    return load_classifier(encoder, folder, HeadShape(LABELS, dropout=0.0), device=torch.device("cpu"))
 
 
 def adapter(size: int, *, bias: bool = True, learned: bool = False) -> int:
@@ -120,11 +121,13 @@ def test_every_trained_number_gets_a_gradient_in_fp32(
 
 
 @pytest.mark.parametrize("settings", [{"placement": "houlsby"}, {"placement": "parallel", "scaling": "learned"}])
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8"])
 def test_every_placement_reloads_to_the_same_bits(
     dtype: str, settings: dict[str, object], tiny_encoder: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The contract of all methods tries the default placement; the files hold what was trained and no more."""
+    if dtype == "int8":
+        pytest.importorskip("bitsandbytes", reason="absent: bitsandbytes")
     config = Config.model_validate({"init": "small", **settings})
     loaded = load(tiny_encoder(), dtype)
     model = attach(loaded.model, config, loaded.anatomy)
