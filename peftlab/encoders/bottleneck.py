@@ -66,7 +66,7 @@ class BottleneckConfig(PeftConfig):
 
     `target_modules` and `feed_forward_inputs` are found from `placement` and `layers` where they are not given: the
     linear layers whose output is added to, and for each of them, in the parallel placement, the linear layer whose
-    input is read. `scaling` is a number or `learned`.
+    input is read. `scaling` is a number or `learned`. Raises ValueError for a word or size that means nothing.
     """
 
     size: int = 16
@@ -84,6 +84,11 @@ class BottleneckConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.peft_type = register_bottleneck()
+        for key, known in (("placement", PLACEMENTS), ("non_linearity", NON_LINEARITIES), ("init", ("zero", "small"))):
+            if getattr(self, key) not in known:
+                raise ValueError(f"{key}: expected one of {', '.join(known)}, found {getattr(self, key)!r}")
+        if self.size < 1:
+            raise ValueError(f"size: expected at least 1, found {self.size}")
 
 
 class BottleneckLayer(nn.Module, BaseTunerLayer):
@@ -210,6 +215,11 @@ class BottleneckTuner(BaseTuner):
         parameter_name: str | None = None,  # noqa: ARG002
     ) -> None:
         first = peft_config.feed_forward_inputs.get(current_key)
+        if peft_config.placement == "parallel" and first is None:
+            raise ValueError(
+                f"feed_forward_inputs: no linear layer is named whose input the adapter at {current_key} reads; "
+                "name it, or leave target_modules out and both are found"
+            )
         feed_forward = None if first is None else self.model.get_submodule(first)
         if isinstance(target, BottleneckLayer):
             target.add(adapter_name, peft_config, feed_forward)

@@ -34,6 +34,9 @@ def save_trained(model: nn.Module, folder: Path, *, encoder_name: str) -> int:
         if isinstance(model, PeftModel):
             for settings in model.peft_config.values():
                 settings.base_model_name_or_path = encoder_name
+                # peft writes a set in the order of its hashes, which is another one in every process.
+                for key in [key for key, value in vars(settings).items() if isinstance(value, set)]:
+                    setattr(settings, key, sorted(getattr(settings, key)))
             # "auto" would ask the hub whether the vocabulary grew.
             model.save_pretrained(str(target), safe_serialization=True, save_embedding_layers=False)
             (target / "README.md").unlink(missing_ok=True)  # peft's empty template; the run has its own card

@@ -445,6 +445,7 @@ print("ANSWERS", json.dumps(answers))
 """
 
 
+@pytest.mark.slow
 def test_a_saved_adapter_loads_in_a_fresh_process(tiny_encoder: Encoders, tmp_path: Path) -> None:
     """Through peftlab's loader, which registers the method, and from then on through plain peft."""
     model = adapted(tiny_encoder(), "parallel")
@@ -517,6 +518,31 @@ def test_an_int8_encoder_takes_adapters_of_every_placement(tiny_encoder: Encoder
 
         assert all(parameter.dtype == torch.float32 and parameter.grad is not None for parameter in trained)
         assert layers(model)[0].weight.dtype == torch.int8
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"placement": "serial"}, "placement: expected one of houlsby, pfeiffer, parallel, found 'serial'"),
+        ({"non_linearity": "rleu"}, "non_linearity: expected one of relu, .*, found 'rleu'"),
+        ({"init": "one"}, "init: expected one of zero, small, found 'one'"),
+        ({"size": 0}, "size: expected at least 1, found 0"),
+    ],
+)
+def test_a_config_that_means_nothing_is_refused(settings: dict[str, Any], sentence: str) -> None:
+    """Before a model is changed; also when it was read from a file."""
+    with pytest.raises(ValueError, match=sentence):
+        BottleneckConfig(**settings)
+
+
+def test_a_parallel_adapter_at_a_place_of_ones_own_needs_the_input_named(tiny_encoder: Encoders) -> None:
+    place = "bert.encoder.layer.0.output.dense"
+    with pytest.raises(ValueError, match=f"feed_forward_inputs: no linear layer is named .* at {place} reads"):
+        get_peft_model(load(tiny_encoder()), config("parallel", target_modules=[place]))
+    named = {place: "bert.encoder.layer.0.intermediate.dense"}
+    by_hand = adapted(tiny_encoder(), "parallel", target_modules=[place], feed_forward_inputs=named)
+
+    assert torch.equal(logits(by_hand), logits(adapted(tiny_encoder(), "parallel", layers=[0])))
 
 
 def test_registering_is_not_needed_before_a_config() -> None:
