@@ -60,7 +60,7 @@ def test_a_run_folder_holds_everything_and_its_path_is_the_last_line(
     assert result.data.rows == {"train": 60, "validation": 24, "test": 24}
 
 
-@pytest.mark.parametrize("method", ["lora", "full", "head", "probe", "tfidf"])
+@pytest.mark.parametrize("method", ["lora", "bottleneck", "full", "head", "probe", "tfidf"])
 def test_predict_gives_the_probabilities_of_the_test_rows(
     method: str,
     tiny_recipe: Callable[..., Path],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from peftlab.errors import EncoderError
@@ -70,7 +70,7 @@ def find_targets(
 
     linear = [
         name
-        for name, module in model.named_modules()
+        for name, module in _without_adapters(model)
         if isinstance(module, torch.nn.Linear) and name.startswith(f"{anatomy.encoder}.") and in_a_layer(name)
     ]
     chosen: set[str] = set()
@@ -136,3 +136,17 @@ def _no_match(entry: str, linear: Sequence[str], model_type: str) -> str:
         f"method.target_modules: {entry!r} matches no linear layer of this {model_type} encoder; {hint}"
         f"roles: {', '.join(roles)}; module names end in: {', '.join(endings)}"
     )
+
+
+def _without_adapters(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of `model` as they were loaded: a second adapter goes where the first one did."""
+    inside: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if name.startswith(inside):
+            continue
+        loaded = module
+        while (wrapped := getattr(loaded, "base_layer", None)) is not None:
+            loaded = wrapped
+        if loaded is not module:
+            inside = (*inside, f"{name}.")
+        yield name, loaded

@@ -34,6 +34,9 @@ def save_trained(model: nn.Module, folder: Path, *, encoder_name: str) -> int:
         if isinstance(model, PeftModel):
             for settings in model.peft_config.values():
                 settings.base_model_name_or_path = encoder_name
+                # peft writes a set in the order of its hashes, which is another one in every process.
+                for key in [key for key, value in vars(settings).items() if isinstance(value, set)]:
+                    setattr(settings, key, sorted(getattr(settings, key)))
             # "auto" would ask the hub whether the vocabulary grew.
             model.save_pretrained(str(target), safe_serialization=True, save_embedding_layers=False)
             (target / "README.md").unlink(missing_ok=True)  # peft's empty template; the run has its own card
@@ -59,6 +62,9 @@ def load_trained(model: nn.Module, folder: Path, attach: Callable[[nn.Module], n
 def _load_through_peft(model: nn.Module, folder: Path) -> nn.Module:
     from peft import PeftModel
 
+    from peftlab.encoders.bottleneck import register_bottleneck
+
+    register_bottleneck()
     with warnings.catch_warnings():
         # Keys that are missing from the file, or a misspelt setting, are warnings there; here they are errors.
         warnings.filterwarnings("error", message="Found missing adapter keys")

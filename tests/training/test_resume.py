@@ -31,7 +31,7 @@ def trained_bytes(run: Path) -> dict[str, bytes]:
 SECTIONS = "checkpoint_every = 3\n\n[evaluation]\nevery = 7\npatience = 50\n\n[head]\ndropout = 0.2"
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", "full", "bottleneck"])
 def test_a_run_killed_at_three_random_steps_ends_in_the_same_bits(
     method: str, processes: ForkServerContext, tiny_recipe: Callable[..., Path], tmp_path: Path
 ) -> None:
