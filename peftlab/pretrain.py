@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over the recipe's: train.epochs=1")
     made.add_argument("--steps", type=int, metavar="N", help="the same as train.max_steps=N")
     made.add_argument("--resume", metavar="RUN", help="continue the pretraining in this folder")
+    made.add_argument("--dry-run", action="store_true", help="check recipe, text and encoder, print the plan, stop")
     made.add_argument("--json", action="store_true", help="print pretraining.json on standard output as well")
     return made
 
@@ -47,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
 def _pretrain(asked: argparse.Namespace) -> int:
     job = _asked_job(asked)
     quiet_libraries()
+    if asked.dry_run:
+        return _show_plan(job, as_json=asked.json)
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list, parse_flag_from_env
     from rich.console import Console
@@ -71,6 +75,23 @@ def _pretrain(asked: argparse.Namespace) -> int:
         if state.is_main_process and job.folder.is_dir():
             sys.stderr.flush()
             print(job.folder, flush=True)
+    return 0
+
+
+def _show_plan(job: PretrainJob, *, as_json: bool) -> int:
+    """Print what the pretraining would do; nothing is packed, so that the number of sequences is not known yet."""
+    from peftlab.pretraining.prepare import outline
+
+    plan = outline(job.recipe)
+    if as_json:
+        print(json.dumps(plan, ensure_ascii=False, indent=2))
+    else:
+        for name, value in plan.items():
+            shown = f"{value:,}" if isinstance(value, int) else value
+            print(
+                f"{name.replace('_', ' ')}: {', '.join(shown) if isinstance(shown, list) else shown}", file=sys.stderr
+            )
+        print(f"{job.recipe.path}: no mistakes", file=sys.stderr)
     return 0
 
 

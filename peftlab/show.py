@@ -40,18 +40,22 @@ def run_folder(argument: str) -> Path:
 
 
 def _show(argument: str, *, as_json: bool) -> int:
-    from peftlab.runs.result import read_result
+    from peftlab.runs.pretraining_result import FILE_NAME as PRETRAINING
+    from peftlab.runs.pretraining_result import read_pretraining_result
+    from peftlab.runs.result import FILE_NAME, Result, read_result
 
     folder = run_folder(argument)
-    result = read_result(folder)
+    pretraining = (folder / PRETRAINING).is_file()
+    result = read_pretraining_result(folder) if pretraining else read_result(folder)
     if as_json:
-        print((folder / "result.json").read_text(encoding="utf-8"), end="")
+        print((folder / (PRETRAINING if pretraining else FILE_NAME)).read_text(encoding="utf-8"), end="")
         return 0
     from rich.console import Console
 
-    from peftlab.reports.terminal import show_run
+    from peftlab.reports.terminal import show_pretraining, show_run
 
-    Console(highlight=False).print(show_run(result))
+    shown = show_run(result) if isinstance(result, Result) else show_pretraining(result)
+    Console(highlight=False).print(shown)
     return 0
 
 

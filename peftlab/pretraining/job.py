@@ -117,10 +117,11 @@ def _solve(job: PretrainJob, known: _Known, console: Console, track: Callable[..
 
     if known.prepared is None:
         raise AssertionError("called once the text is packed")
-    recipe, place_ = job.recipe, known.placement
-    model = build(known.prepared)
+    recipe, place_, prepared = job.recipe, known.placement, known.prepared
+    tokenizer = prepared.tokenizer
+    model = build(recipe, prepared.files, vocabulary=len(tokenizer), padding=tokenizer.pad_token_id)
     model.module.to(place_.device)
-    rows = known.prepared.packed.train[0]
+    rows = prepared.packed.train[0]
     plan = make_plan(recipe.train, recipe.evaluation, len(rows))
     known.model, known.plan = model, plan
     console.print(
@@ -130,18 +131,18 @@ def _solve(job: PretrainJob, known: _Known, console: Console, track: Callable[..
     )
     torch.manual_seed(recipe.train.seed + 1_000_003 * (place_.rank + 1))
     with stop_on_signals() as wish:
-        fitting = _fitting(recipe, known.prepared, model, plan, place_, wish)
+        fitting = _fitting(recipe, prepared, model, plan, place_, wish)
         watch = Supervision(
             folder=job.folder,
             console=console,
-            validate=lambda: measure(known.prepared, model, recipe, place_).model_dump(exclude={"predictions"}),
+            validate=lambda: measure(prepared, model, place_).model_dump(exclude={"predictions"}),
             metric="nll",
             lower_is_better=True,
             patience=recipe.evaluation.patience,
             checkpoint_every=recipe.run.checkpoint_every,
             identity={
                 "recipe": recipe_hash(recipe),
-                "text": known.prepared.text.sha256,
+                "text": prepared.text.sha256,
                 "processes": place_.world,
                 "steps": plan.total_steps,
             },
@@ -151,7 +152,7 @@ def _solve(job: PretrainJob, known: _Known, console: Console, track: Callable[..
             resume=job.resume,
         )
         known.progress = train(fitting, watch)
-    known.held_out = measure(known.prepared, model, recipe, place_)
+    known.held_out = measure(prepared, model, place_)
 
 
 def _fitting(
@@ -207,12 +208,11 @@ def row_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return losses.view(targets.shape).sum(1) / (targets != IGNORED).sum(1).clamp(min=1)
 
 
-def measure(prepared: Prepared | None, model: Model, recipe: PretrainRecipe, placement: Placement) -> Predictability:
+def measure(prepared: Prepared, model: Model, placement: Placement) -> Predictability:
     """Predict the masked tokens of the held-out sequences, dealt out to the processes."""
     import torch
 
-    if prepared is None:
-        raise AssertionError("called once the text is packed")
+    recipe = prepared.recipe
     count = min(len(prepared.packed.held_out[0]), recipe.evaluation.sequences)
     own = np.arange(count)[placement.rank :: placement.world]
     sums = torch.zeros(3, dtype=torch.float64, device=placement.device)

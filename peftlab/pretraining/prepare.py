@@ -73,23 +73,45 @@ def prepare(recipe: PretrainRecipe, folder: Path, say: Callable[[str], None]) ->
     return Prepared(recipe, text, tokenizer, packed, files)
 
 
-def build(prepared: Prepared) -> Model:
-    """Return the model to train, drawn from the recipe's seed: a new encoder, or an existing one with its method."""
+def outline(recipe: PretrainRecipe) -> dict[str, Any]:
+    """Return what is known before the text is packed: its files, the model's parameters, tokens of a step."""
+    files = None if recipe.encoder is None else find_encoder(recipe.encoder, beside=recipe.path.parent)
+    text = find_text(recipe.corpus, recipe_path=recipe.path)
+    pieces = recipe.vocabulary.size if files is None else len(load_tokenizer(files.folder))
+    counts = build(recipe, files, vocabulary=pieces, padding=0).counts
+    return {
+        "recipe": recipe.name,
+        "text": list(text.names),
+        "text_sha256": text.sha256,
+        "encoder": "new" if files is None else files.used,
+        "vocabulary": pieces,
+        "trained_parameters": counts.trainable,
+        "parameters": counts.total,
+        "tokens_a_step": recipe.train.batch_size * recipe.train.accumulation * recipe.corpus.length,
+        "learning_rate": recipe.train.learning_rate,
+    }
+
+
+def build(recipe: PretrainRecipe, files: EncoderFiles | None, *, vocabulary: int, padding: int) -> Model:
+    """Return the model to train, drawn from the recipe's seed: a new encoder, or the one in `files` with its method.
+
+    `vocabulary` entries and the id of the `padding` token shape a new one. Raises EncoderError where the sequences are
+    longer than the encoder's positions.
+    """
     import torch
 
     from peftlab.encoders.masked import load_masked, new_masked
     from peftlab.encoders.trainable import set_trainable
 
-    recipe = prepared.recipe
     torch.manual_seed(recipe.train.seed)
-    if prepared.files is None:
-        masked = new_masked(_config(recipe, prepared.tokenizer))
+    if files is None:
+        masked = new_masked(_config(recipe, vocabulary, padding))
     else:
-        masked = load_masked(prepared.files.folder, dropout=recipe.masking.dropout)
+        masked = load_masked(files.folder, dropout=recipe.masking.dropout)
         room = masked.model.config.max_position_embeddings - 2 * (masked.model.config.model_type in _OFFSET_POSITIONS)
         if recipe.corpus.length > room:
             raise EncoderError(
-                f"corpus.length = {recipe.corpus.length} is longer than the {room} positions of {prepared.files.used}; "
+                f"corpus.length = {recipe.corpus.length} is longer than the {room} positions of {files.used}; "
                 "shorten it"
             )
     if recipe.method is None:
@@ -108,12 +130,12 @@ def _positions(recipe: PretrainRecipe) -> int:
     return recipe.architecture.max_positions or recipe.corpus.length
 
 
-def _config(recipe: PretrainRecipe, tokenizer: Any) -> Any:
+def _config(recipe: PretrainRecipe, vocabulary: int, padding: int) -> Any:
     from transformers import BertConfig
 
     shape = recipe.architecture
     return BertConfig(
-        vocab_size=-(-len(tokenizer) // 8) * 8,  # whole multiples of 8 suit 8-bit kernels
+        vocab_size=-(-vocabulary // 8) * 8,  # whole multiples of 8 suit 8-bit kernels
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -121,7 +143,7 @@ def _config(recipe: PretrainRecipe, tokenizer: Any) -> Any:
         max_position_embeddings=_positions(recipe),
         hidden_dropout_prob=recipe.masking.dropout,
         attention_probs_dropout_prob=recipe.masking.dropout,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=padding,
     )
 
 

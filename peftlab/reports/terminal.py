@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from peftlab.reports.wording import (
+    bytes_text,
     cost_rows,
     estimate_text,
     parameter_rows,
+    seconds_text,
     share_text,
     stand_in_text,
     target_text,
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
 
+    from peftlab.runs.pretraining_result import PretrainingResult
     from peftlab.runs.result import Result
 
 # Labels up to which all are shown; of more, the ones with the lowest F1.
@@ -68,6 +71,29 @@ def _parts(result: Result) -> Iterator[RenderableType]:
         yield Text()
         yield _labels_table(result)
     yield from (Text(f"note: {note}") for note in result.notes)
+
+
+def show_pretraining(result: PretrainingResult) -> Group:
+    """Return what `peftlab show RUN` prints of a pretraining: status, text, held-out perplexity, cost."""
+    from rich.console import Group
+    from rich.text import Text
+
+    origin = f"from {result.started_from}" if result.started_from else "from random weights"
+    head = Text.assemble((result.status, _STYLES[result.status]), f"  {result.recipe.name}")
+    head.append(f"  pretraining {origin}{f', {result.method}' if result.method else ''}", style="dim")
+    rows = [("text", ", ".join(result.text.names))] if result.text is not None else []
+    if result.held_out is not None:
+        known = result.held_out
+        rows.append(("held-out perplexity", f"{known.perplexity:.2f} ({known.predictions:,} masked tokens)"))
+        rows.append(("masked tokens right", f"{known.accuracy:.1%}"))
+    rows.append(("read", f"{result.tokens:,} tokens in {result.steps:,} steps, {result.epochs:g} epochs"))
+    if result.trainable is not None and result.total is not None:
+        rows.append(("parameters", f"{result.trainable:,} trained of {result.total:,}"))
+    rows.append(("time", seconds_text(result.seconds.total)))
+    if result.memory.peak_rss_bytes is not None:
+        rows.append(("peak memory", bytes_text(result.memory.peak_rss_bytes)))
+    reason = [Text(result.reason)] if result.reason is not None else []
+    return Group(head, *reason, Text(), _pairs(rows), *(Text(f"note: {note}") for note in result.notes))
 
 
 def _metrics_table(result: Result) -> Table:

@@ -16,6 +16,7 @@ from killing import finish, fork_server, kept_lines, kill_at, steps_written
 from peftlab.pretrain import main
 from peftlab.runs.pretraining_result import read_pretraining_result
 from peftlab.runs.result import read_result
+from peftlab.show import main as show_main
 from peftlab.train import main as train_main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,8 @@ def test_a_new_encoder_learns_and_a_training_recipe_can_name_it(
     assert {tensor.dtype for tensor in weights(run / "encoder").values()} == {torch.float16}
     card = (run / "encoder" / "README.md").read_text(encoding="utf-8")
     assert f"perplexity {result.held_out.perplexity:.2f}" in card
+    assert show_main([str(run)]) == 0
+    assert f"{result.held_out.perplexity:.2f}" in capsys.readouterr().out
     config = json.loads((run / "encoder" / "config.json").read_text(encoding="utf-8"))
     assert config["hidden_dropout_prob"] == 0.1, "fine-tuning finds its own dropout"
 
@@ -61,6 +64,21 @@ def test_a_new_encoder_learns_and_a_training_recipe_can_name_it(
     assert train_main([str(recipe), *settings]) == 0
     assert read_result(trained).status == "ok"
     assert json.loads((trained / "model.json").read_text(encoding="utf-8"))["encoder"]["pooling"] == "mean"
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    pretrain_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main([str(pretrain_recipe()), "--dry-run", "--json", f"run.dir={run}"]) == 0
+
+    plan = json.loads(capsys.readouterr().out)
+    width, inner, pieces, positions = 32, 128, 128, 32
+    layer = 4 * (width + 1) * width + (width + 1) * inner + (inner + 1) * width + 4 * width
+    head = (width + 1) * width + 2 * width + pieces
+    assert plan["parameters"] == (pieces + positions + 2 + 2) * width + 2 * layer + head
+    assert plan["text"] == ["text.txt"]
+    assert not run.exists()
 
 
 def test_a_killed_pretraining_ends_in_the_same_bits(pretrain_recipe: Callable[..., Path], tmp_path: Path) -> None:
