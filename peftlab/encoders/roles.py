@@ -91,6 +91,13 @@ def in_a_layer(name: str) -> bool:
     return _LAYER.search(name) is not None or "albert_layer" in name
 
 
+def layer_and_module(name: str) -> tuple[int | None, str]:
+    """Split the name of a module into the number of its layer, None where layers share it, and its name in there."""
+    if match := _LAYER.search(name):
+        return int(match.group(1)), name[match.end() :]
+    return None, name.rpartition("albert_layers.")[2].partition(".")[2] or name
+
+
 def _matches(entry: str, linear: Sequence[str], model_type: str) -> set[str]:
     if entry.startswith("regex:"):
         try:
