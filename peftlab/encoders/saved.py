@@ -68,6 +68,8 @@ def _load_through_peft(model: nn.Module, folder: Path) -> nn.Module:
         # Keys that are missing from the file, or a misspelt setting, are warnings there; here they are errors.
         warnings.filterwarnings("error", message="Found missing adapter keys")
         warnings.filterwarnings("error", message="Unexpected keyword arguments")
+        # AdaLoRA names its ranks by parameter, where LoRA names them by module; both are read.
+        warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match.*lora_E")
         try:
             loaded = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
         except (UserWarning, RuntimeError, ValueError, KeyError) as error:

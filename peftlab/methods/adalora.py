@@ -194,9 +194,9 @@ def _phases(config: Config, total_steps: int) -> tuple[int, int]:
     between, needed = total_steps - tinit - tfinal, max(2, config.delta_t)
     if between < needed:
         raise UserError(
-            f"method: {total_steps} optimizer steps are too few for adalora: without {tinit} of tinit and {tfinal} of "
-            f"tfinal, {between} are left to take ranks away in, and delta_t = {config.delta_t} needs {needed}; train "
-            "for more epochs, or lower method.delta_t"
+            f"method: {total_steps} optimizer steps are too few for adalora: without {tinit} for tinit and {tfinal} "
+            f"for tfinal, {between} are left to take ranks away in; expected at least {needed}; train longer, or lower "
+            "method.delta_t"
         )
     return tinit, tfinal
 
