@@ -56,6 +56,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 # The number of a layer stands behind the name of the list of layers; ALBERT shares one group between all its layers.
 _LAYER = re.compile(r"\.(?:layer|layers)\.(\d+)\.")
+_SHARED = re.compile(r"\.albert_layers\.\d+\.")
 
 
 def find_targets(
@@ -95,7 +96,7 @@ def layer_and_module(name: str) -> tuple[int | None, str]:
     """Split the name of a module into the number of its layer, None where layers share it, and its name in there."""
     if match := _LAYER.search(name):
         return int(match.group(1)), name[match.end() :]
-    return None, name.rpartition("albert_layers.")[2].partition(".")[2] or name
+    return None, _SHARED.split(name)[-1]
 
 
 def _matches(entry: str, linear: Sequence[str], model_type: str) -> set[str]:
