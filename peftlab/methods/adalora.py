@@ -96,6 +96,7 @@ class Config(Record):
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
     """Attach AdaLoRA to the chosen linear layers of `model` through peft; raises EncoderError where none match."""
     from peft import AdaLoraConfig, TaskType
+    from peft.tuners._buffer_dict import BufferDict
 
     from peftlab.encoders.roles import find_targets
     from peftlab.encoders.through_peft import attach_through_peft
@@ -115,8 +116,8 @@ def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
     )
     wrapped = attach_through_peft(model, settings, anatomy)
     for layer in _layers(wrapped).values():
-        # A constant that peft leaves trainable where it had to convert a half-precision encoder's.
-        layer.ranknum[_ADAPTER].requires_grad_(False)
+        # peft keeps the constant initial_r as a parameter, and on a half-precision encoder it would be trained.
+        layer.ranknum = BufferDict({_ADAPTER: layer.ranknum[_ADAPTER].detach()}, persistent=False)
     return wrapped
 
 

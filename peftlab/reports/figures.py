@@ -115,7 +115,7 @@ def rank_figure(ranks: Mapping[str, int]) -> Figure:
     grid = np.full((len(layers), len(kinds)), np.nan)
     for (layer, kind), rank in places.items():
         grid[layers.index(layer), kinds.index(kind)] = rank
-    figure = _figure(2.2 + 1.25 * len(kinds), 2.4 + 0.38 * len(layers))
+    figure = _figure(max(4.6, 2.2 + 1.25 * len(kinds)), 2.4 + 0.38 * len(layers))
     panel = figure.subplots()
     panel.imshow(grid, cmap="Blues", vmin=0, vmax=max(1, *ranks.values()), aspect="auto", interpolation="nearest")
     for (row, column), rank in np.ndenumerate(grid):
