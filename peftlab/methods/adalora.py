@@ -4,7 +4,7 @@ Each chosen weight W (d_out x d_in) gets h = W x + (alpha / initial_r) B diag(E)
 B: d_out x initial_r as singular vectors and E as singular values (Zhang et al. 2023, arXiv 2303.10512, equation 3). E
 starts at zero, so that training starts from the frozen encoder. A and B are held near orthogonality by a penalty
 (equation 4; like the authors' code the mean of the norms over all matrices, not squared). A triplet of one E, row of A
-and column of B counts for its smoothed sensitivity times its uncertainty (equations 8 to 11). The budget of triplets
+and column of B counts for its smoothed sensitivity times its uncertainty (equations 7 to 11). The budget of triplets
 falls from initial_r to r a module, along a cubic (equation 12): values of E beyond the budget are set to zero.
 Trained parameters at peak: initial_r * (d_in + d_out + 1) for each target module, and the head. What is shipped has
 rank * (d_in + d_out + 1) for each module; the ranks sum to r times the number of modules.
@@ -58,7 +58,8 @@ class Config(Record):
     tinit: Fraction = 0.1
     """Share of all optimizer steps before the first rank is taken away."""
     tfinal: Annotated[OpenFraction, Field(validate_default=True)] = 0.5
-    """Share of all optimizer steps, the last ones, in which the final ranks are trained and none changes."""
+    """Share of all optimizer steps, the last ones, in which the final ranks are trained and none changes. Only then can
+    a checkpoint be the best, or `evaluation.patience` end the run."""
     delta_t: Positive = 10
     """Optimizer steps from one allocation of ranks to the next; a rank that was taken away may come back at it."""
     beta1: OpenFraction = 0.85
