@@ -480,8 +480,8 @@ def finished(
     recipe.write_text(
         f'[encoder]\nname = "{tiny_encoder()}"\npooling = "mean"\nmax_length = 32\n\n'
         f'[task]\nname = "classification"\n\n[data]\n{files}\n\n'
-        '[method]\nname = "adalora"\nr = 4\ninitial_r = 8\ndelta_t = 2\n\n'
-        '[train]\nepochs = 3\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\nlearning_rate = 0.01\n\n'
+        '[method]\nname = "adalora"\nr = 4\ninitial_r = 8\nalpha = 64.0\ndelta_t = 2\n\n'
+        '[train]\nepochs = 3\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\nlearning_rate = 0.02\n\n'
         "[evaluation]\nevery = 2\npatience = 4\n\n[run]\ntrackers = []\n",
         encoding="utf-8",
     )
