@@ -91,6 +91,7 @@ def _model_plan(recipe: Recipe, found: Found) -> dict[str, Any]:
         build_model,
         check_budget,
         estimate_peak_bytes,
+        hooks_of,
         plan_of,
         shipped_bytes,
         tokenise_split,
@@ -117,6 +118,7 @@ def _model_plan(recipe: Recipe, found: Found) -> dict[str, Any]:
     }
     if by_gradient:
         steps = plan_of(found)
+        hooks_of(found, model, steps)
         make_optimizer(parameter_groups(model.module, model.anatomy, recipe.optimizer, 1e-3), recipe.optimizer, device)
         known["steps"] = {"per_epoch": steps.steps_per_epoch, "total": steps.total_steps, "warmup": steps.warmup_steps}
         known["estimated_peak_bytes"] = estimate_peak_bytes(

@@ -56,6 +56,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 # The number of a layer stands behind the name of the list of layers; ALBERT shares one group between all its layers.
 _LAYER = re.compile(r"\.(?:layer|layers)\.(\d+)\.")
+_SHARED = re.compile(r"\.albert_layers\.\d+\.")
 
 
 def find_targets(
@@ -89,6 +90,13 @@ def find_targets(
 def in_a_layer(name: str) -> bool:
     """Say whether the module of this name belongs to one of the encoder's repeated layers."""
     return _LAYER.search(name) is not None or "albert_layer" in name
+
+
+def layer_and_module(name: str) -> tuple[int | None, str]:
+    """Split the name of a module into the number of its layer, None where layers share it, and its name in there."""
+    if match := _LAYER.search(name):
+        return int(match.group(1)), name[match.end() :]
+    return None, _SHARED.split(name)[-1]
 
 
 def _matches(entry: str, linear: Sequence[str], model_type: str) -> set[str]:

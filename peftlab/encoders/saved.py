@@ -6,10 +6,11 @@ methods save their trained parameters by name in `trained.safetensors`.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import RunError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _PLAIN = "trained.safetensors"
 _PEFT = "adapter_config.json"
+_PEFT_WEIGHTS = "adapter_model.safetensors"
 
 
 def save_trained(model: nn.Module, folder: Path, *, encoder_name: str) -> int:
@@ -37,8 +39,11 @@ def save_trained(model: nn.Module, folder: Path, *, encoder_name: str) -> int:
                 # peft writes a set in the order of its hashes, which is another one in every process.
                 for key in [key for key, value in vars(settings).items() if isinstance(value, set)]:
                     setattr(settings, key, sorted(getattr(settings, key)))
-            # "auto" would ask the hub whether the vocabulary grew.
-            model.save_pretrained(str(target), safe_serialization=True, save_embedding_layers=False)
+            with warnings.catch_warnings():
+                # A method may end with modules of rank 0; peft takes their empty matrices for a broken gathering.
+                warnings.filterwarnings("ignore", message=".* have invalid shape")
+                # "auto" would ask the hub whether the vocabulary grew.
+                model.save_pretrained(str(target), safe_serialization=True, save_embedding_layers=False)
             (target / "README.md").unlink(missing_ok=True)  # peft's empty template; the run has its own card
         else:
             tensors = {
@@ -69,11 +74,31 @@ def _load_through_peft(model: nn.Module, folder: Path) -> nn.Module:
         # Keys that are missing from the file, or a misspelt setting, are warnings there; here they are errors.
         warnings.filterwarnings("error", message="Found missing adapter keys")
         warnings.filterwarnings("error", message="Unexpected keyword arguments")
+        # AdaLoRA names its ranks by parameter, where LoRA names them by module; both are read.
+        warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match.*lora_E")
         try:
-            return PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+            loaded = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
         except (UserWarning, RuntimeError, ValueError, KeyError) as error:
             first = str(error).strip().splitlines()[0]
             raise RunError(f"the adapter in {folder} does not fit the encoder: {first}") from error
+    _undo_rounding(loaded, folder)
+    return loaded
+
+
+def _undo_rounding(model: Any, folder: Path) -> None:
+    """Put the saved values into the parameters once more.
+
+    peft makes those of a module whose rank was cut anew while loading, in the type of the frozen weight, and turns them
+    to fp32 only after it has rounded what it read.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    saved = load_file(folder / _PEFT_WEIGHTS)
+    own = {name.replace(f".{model.active_adapter}", ""): value for name, value in model.named_parameters()}
+    with torch.no_grad():
+        for name in saved.keys() & own.keys():
+            own[name].copy_(saved[name])
 
 
 def _load_plain(model: nn.Module, folder: Path) -> nn.Module:
@@ -97,3 +122,14 @@ def _load_plain(model: nn.Module, folder: Path) -> nn.Module:
 def folder_bytes(folder: Path) -> int:
     """Return the bytes of all files below `folder`."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def saved_parameters(folder: Path) -> int:
+    """Return how many numbers the safetensors files below `folder` hold."""
+    from safetensors import safe_open
+
+    count = 0
+    for path in folder.rglob("*.safetensors"):
+        with safe_open(path, framework="numpy") as file:
+            count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 no mapping
+    return count

@@ -1,16 +1,18 @@
-"""The two figures of a run: `confusion_matrix.png` and `learning_curve.png`.
+"""The figures of a run: `confusion_matrix.png`, `learning_curve.png`, and `ranks.png` where ranks were allocated.
 
 Drawn with matplotlib's Agg canvas on figures of their own: no pyplot, no global settings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.encoders.roles import layer_and_module
 from peftlab.errors import RunError
 from peftlab.reports.label_fonts import DrawnLabels, drawable_labels
 from peftlab.reports.metric_lines import FILE_NAME as METRIC_LINES
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 CONFUSION_MATRIX = "confusion_matrix.png"
 LEARNING_CURVE = "learning_curve.png"
+RANKS = "ranks.png"
 
 _ANNOTATED = 12  # classes up to which each cell has its figures written in it
 _LABELLED = 100  # classes up to which each one is labelled; above, every second, third, ...
@@ -36,8 +39,8 @@ _INK, _FAINT, _ACCENT = "#1f2933", "#9aa5b1", "#b3261e"
 def write_figures(folder: Path, result: Result) -> tuple[str, ...]:
     """Draw what the run has figures for into its folder; return a sentence for each thing that was done otherwise.
 
-    The confusion matrix needs `result.scores`; the learning curve needs `metrics.jsonl` in the folder, which methods
-    that take no steps do not write.
+    The confusion matrix needs `result.scores`, the ranks need `result.ranks`; the learning curve needs `metrics.jsonl`
+    in the folder, which methods that take no steps do not write.
     """
     notes: list[str] = []
     if result.scores is not None:
@@ -49,6 +52,8 @@ def write_figures(folder: Path, result: Result) -> tuple[str, ...]:
         lines = read_metric_lines(folder / METRIC_LINES)
         if lines.steps:
             _save(learning_figure(lines, result.best), folder / LEARNING_CURVE)
+    if result.ranks:
+        _save(rank_figure(result.ranks), folder / RANKS)
     return tuple(notes)
 
 
@@ -99,6 +104,33 @@ def learning_figure(lines: MetricLines, best: Best | None) -> Figure:
     figure.suptitle(
         f"Learning curve: {last.step:,} steps, {last.epoch:g} epochs", x=0.02, ha="left", fontsize=12, color=_INK
     )
+    return figure
+
+
+def rank_figure(ranks: Mapping[str, int]) -> Figure:
+    """Return the rank of each module (by its name in the encoder) as a grid: a row per layer, a column per kind."""
+    places = {layer_and_module(name): rank for name, rank in ranks.items()}
+    layers = sorted({layer for layer, _ in places}, key=lambda layer: -1 if layer is None else layer)
+    kinds = list(dict.fromkeys(kind for _, kind in places))
+    grid = np.full((len(layers), len(kinds)), np.nan)
+    for (layer, kind), rank in places.items():
+        grid[layers.index(layer), kinds.index(kind)] = rank
+    figure = _figure(max(4.6, 2.2 + 1.25 * len(kinds)), 2.4 + 0.38 * len(layers))
+    panel = figure.subplots()
+    panel.imshow(grid, cmap="Blues", vmin=0, vmax=max(1, *ranks.values()), aspect="auto", interpolation="nearest")
+    for (row, column), rank in np.ndenumerate(grid):
+        if not np.isnan(rank):
+            colour = "white" if rank > 0.6 * np.nanmax(grid) else _INK
+            panel.text(column, row, f"{rank:.0f}", ha="center", va="center", fontsize=9, color=colour)
+    panel.set_xticks(range(len(kinds)), kinds, rotation=20, ha="right", fontsize=9)
+    panel.set_yticks(range(len(layers)), ["all" if layer is None else str(layer) for layer in layers], fontsize=9)
+    panel.set_ylabel("layer")
+    panel.tick_params(length=0, colors=_INK)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+    total, low, high = sum(ranks.values()), min(ranks.values()), max(ranks.values())
+    title = f"Rank of each module after training\n{total:,} in {len(ranks)} modules, from {low} to {high}"
+    figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=_INK)
     return figure
 
 

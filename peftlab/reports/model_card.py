@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from peftlab.errors import RunError
-from peftlab.reports.figures import CONFUSION_MATRIX, LEARNING_CURVE
+from peftlab.reports.figures import CONFUSION_MATRIX, LEARNING_CURVE, RANKS
 from peftlab.reports.wording import (
     cost_rows,
     estimate_text,
@@ -230,6 +230,8 @@ def _figures(result: Result) -> str:
         lines += [f"![Confusion matrix of the test split]({CONFUSION_MATRIX})", ""]
     if result.best is not None:
         lines += [f"![Training loss, validation metric and learning rate over steps]({LEARNING_CURVE})", ""]
+    if result.ranks:
+        lines += [f"![Rank of each module after training, by layer]({RANKS})", ""]
     return "\n".join(lines)
 
 

@@ -49,11 +49,18 @@ def parameter_rows(parameters: Parameters) -> list[tuple[str, str]]:
     rows = [
         ("trained, head included", f"{parameters.trainable:,} ({parameters.trainable_share:.3%} of all)"),
         ("all", f"{parameters.total:,}"),
-        ("shipped", bytes_text(parameters.shipped_bytes)),
+        ("shipped", bytes_text(parameters.shipped_bytes) + _shipped_count(parameters)),
     ]
     if parameters.embedding is not None and parameters.embedding_share is not None:
         rows.insert(2, ("in embedding tables", f"{parameters.embedding:,} ({parameters.embedding_share:.1%} of all)"))
+    if parameters.surviving is not None:
+        left = f"{parameters.surviving:,} ({parameters.surviving / parameters.trainable:.1%} of the trained)"
+        rows.insert(1, ("left in the end", left))
     return rows
+
+
+def _shipped_count(parameters: Parameters) -> str:
+    return "" if parameters.shipped is None else f", {parameters.shipped:,} parameters"
 
 
 def cost_rows(result: Result) -> list[tuple[str, str]]:

@@ -79,6 +79,8 @@ class Result(ResultRecord):
     """The test accuracy that the recipe asks for, and whether it was reached; null where none is asked."""
     parameters: Parameters | None = None
     """Counts of parameters; null where the model was not built."""
+    ranks: dict[str, Count] | None = None
+    """Rank of each adapted module in the end; null for methods that do not allocate ranks."""
     best: Best | None = None
     """The checkpoint that was tested; null for methods without checkpoints."""
     round_trip: RoundTrip | None = None

@@ -105,13 +105,17 @@ class Parameters(ResultRecord):
     """Counts of parameters."""
 
     trainable: Count
-    """Trained parameters, the head included."""
+    """Trained parameters, the head included; where a method takes some away while training, those at its start."""
+    surviving: Count | None = None
+    """Those of `trainable` that were left in the end; null for methods that take none away."""
     total: Count
     """All parameters of the model, the trained ones included."""
     embedding: Count | None = None
     """Those of `total` in embedding tables."""
     shipped_bytes: Count
     """Bytes of the saved trained part, as files on disk."""
+    shipped: Count | None = None
+    """Numbers in the saved weights; null where they are not kept as tensors."""
     newly_initialised: tuple[str, ...] = ()
     """Modules that the checkpoint lacked; all of them are trained and saved."""
 

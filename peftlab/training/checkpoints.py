@@ -1,8 +1,8 @@
 """Checkpoints of the whole training state, without pickle, from which a run continues to the same bits.
 
 `checkpoints/step-N/` holds the state after optimizer step N: trained weights, optimizer, random generators of every
-process, and the progress record. `checkpoints/best-N/` holds the trained weights of the best validation.
-A folder is complete or absent; the newest complete one counts.
+process, what the method keeps, and the progress record. `checkpoints/best-N/` holds the trained weights of the best
+validation. A folder is complete or absent; the newest complete one counts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is needed to continue. `random` holds one record a process, `identity` what must not have changed."""
+    """What is needed to continue. `random` holds one record a process, `identity` what must not have changed.
+
+    `extra` holds the state of the fp16 scaler and of the method's hooks, each None where there is none.
+    """
 
     progress: Progress
     weights: Mapping[str, Tensor]

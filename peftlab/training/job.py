@@ -198,9 +198,10 @@ def _tell(job: Job, result: Result, console: Console) -> None:
     if result.target is not None:
         console.print(f"target {result.target.asked:g}: {result.target.verdict.replace('_', ' ')}")
     if parameters is not None:
+        left = f", {parameters.surviving:,} are left" if parameters.surviving is not None else ""
         console.print(
-            f"trained {parameters.trainable:,} of {parameters.total:,} parameters ({parameters.trainable_share:.2%}); "
-            f"shipped: {parameters.shipped_bytes / 1e6:.2f} MB in {job.folder / 'trained'}"
+            f"trained {parameters.trainable:,} of {parameters.total:,} parameters ({parameters.trainable_share:.2%})"
+            f"{left}; shipped: {parameters.shipped_bytes / 1e6:.2f} MB in {job.folder / 'trained'}"
         )
     console.print(
         f"report: {job.folder / 'README.md'}, figures beside it; numbers: {job.folder / 'result.json'}; each test row: "

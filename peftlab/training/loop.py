@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.tokens import Batch, epoch_groups
+from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import NonFiniteLoss, PeftlabError
 from peftlab.training.plan import Plan, learning_rate_factor
@@ -29,8 +30,7 @@ class Fitting:
 
     `lengths` [rows] are tokens; `batch(rows, epoch)` gives the model's inputs and the targets of these rows.
     `row_losses(logits, targets)` gives the loss of each row; `row_weights` [rows] is what each row counts in the mean.
-    `penalty(model)` is added once to the loss of each step, `after_step(step)` follows each update: the two hooks
-    of a method. `describe_rows` names rows for people.
+    `hooks` is what the method does beside the gradient. `describe_rows` names rows for people.
     """
 
     model: nn.Module
@@ -46,13 +46,12 @@ class Fitting:
     placement: Placement
     describe_rows: Callable[[NDArray[np.int64]], str]
     stop_asked: Callable[[], bool]
-    penalty: Callable[[nn.Module], Tensor] | None = None
-    after_step: Callable[[int], None] | None = None
+    hooks: Hooks = field(default_factory=Hooks)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer update. `number` counts from 1; `loss` is the weighted mean over the group's rows.
+    """One optimizer update. `number` counts from 1; `loss` is the weighted mean over the group's rows and the penalty.
 
     `micro_rows` is the size of a forward pass, smaller than planned after running out of memory. `stop` says that some
     process was asked to stop.
@@ -96,9 +95,9 @@ def fit(fitting: Fitting, *, done: int = 0, micro_rows: int | None = None, scale
                 f"the loss became {loss} at step {index + 1} (learning rate {group['lr']:.3g}), in the rows "
                 f"{fitting.describe_rows(rows)}; lower train.learning_rate, or look at these rows"
             )
-        norm = _update(fitting, parameters, scaler)
-        if fitting.after_step is not None:
-            fitting.after_step(index + 1)
+        norm, updated = _update(fitting, parameters, scaler)
+        if fitting.hooks.after_step is not None:
+            fitting.hooks.after_step(index + 1, updated)
         fitting.optimizer.zero_grad(set_to_none=True)
         yield Step(
             number=index + 1,
@@ -163,8 +162,8 @@ def _accumulate(fitting: Fitting, rows: NDArray[np.int64], epoch: int, micro: in
         loss = (fitting.row_losses(logits, batch.targets.to(place.device)) * shares).sum()
         (scaler.scale(loss) if scaler is not None else loss).backward()
         total += loss.detach()
-    if fitting.penalty is not None:
-        term = fitting.penalty(fitting.model) / place.world
+    if fitting.hooks.penalty is not None:
+        term = fitting.hooks.penalty() / place.world
         (scaler.scale(term) if scaler is not None else term).backward()
         total += term.detach()
     return total
@@ -191,19 +190,20 @@ def _reduce(fitting: Fitting, parameters: list[nn.Parameter], loss: Tensor) -> t
     return float(flat[-2]), bool(flat[-1] > 0)
 
 
-def _update(fitting: Fitting, parameters: list[nn.Parameter], scaler: Any) -> float:
-    """Clip, then update the weights; return the norm of the gradient before clipping."""
+def _update(fitting: Fitting, parameters: list[nn.Parameter], scaler: Any) -> tuple[float, bool]:
+    """Clip, then update the weights; return the norm of the gradient before clipping, and whether weights changed."""
     import torch
 
     if scaler is not None:
         scaler.unscale_(fitting.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(parameters, fitting.clip if fitting.clip is not None else math.inf)
-    if scaler is not None:
-        scaler.step(fitting.optimizer)
-        scaler.update()
-    else:
+    if scaler is None:
         fitting.optimizer.step()
-    return float(norm)
+        return float(norm), True
+    scale = scaler.get_scale()
+    scaler.step(fitting.optimizer)
+    scaler.update()
+    return float(norm), scaler.get_scale() >= scale  # lowered: the gradients overflowed and the step was left out
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -44,6 +44,8 @@ class Outcome:
     """A trained, saved and proved model, with its logits on the test split [rows, labels].
 
     `validation`: metrics of the best checkpoint. `best`: step, epoch, metric and value of it, where there are steps.
+    `surviving`, `ranks`: trained parameters left and rank of each module, where the method removes some. `shipped`:
+    numbers in the saved files.
     """
 
     test_logits: NDArray[np.float32]
@@ -60,6 +62,9 @@ class Outcome:
     tokens_per_second: float | None
     logit_difference: float
     compared_rows: int
+    shipped: int | None = None
+    surviving: int | None = None
+    ranks: Mapping[str, int] | None = None
 
 
 def prove_same(before: NDArray[np.float32], after: NDArray[np.float32], folder: Path) -> float:

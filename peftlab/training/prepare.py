@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftlab.data.tokens import Tokens, full_lengths, tokenise
 from peftlab.encoders.anatomy import Anatomy
+from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.load import HeadShape, Pooling, load_classifier, load_tokenizer
 from peftlab.encoders.saved import save_trained
 from peftlab.encoders.source import EncoderFiles, find_encoder
@@ -104,6 +105,18 @@ def tokenise_split(found: Found, split: Split) -> Tokens:
 def plan_of(found: Found) -> Plan:
     """Return the steps of the run."""
     return make_plan(found.recipe.train, found.recipe.evaluation, len(found.splits.train))
+
+
+def hooks_of(found: Found, model: Model, plan: Plan) -> Hooks:
+    """Return what the recipe's method does beside the gradient; UserError where the plan is too short for it."""
+    make = getattr(found.method, "hooks", None)
+    if make is None:
+        return Hooks()
+    try:
+        hooks: Hooks = make(model.module, found.recipe.method.config, plan.total_steps)
+    except UserError as error:
+        raise UserError(f"{found.recipe.path}: {error}") from error
+    return hooks
 
 
 def check_budget(recipe: Recipe, trainable: int, shipped_bytes: int) -> None:

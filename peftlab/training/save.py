@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from peftlab.data.tokens import Tokens
-from peftlab.encoders.saved import load_trained, save_trained
+from peftlab.encoders.saved import load_trained, save_trained, saved_parameters
 from peftlab.errors import UserError
 from peftlab.evaluation.forward import logits_of
 from peftlab.runs.files import whole_folder
@@ -19,9 +19,10 @@ from peftlab.training.prepare import Found, Model, bare_model
 
 @dataclass(frozen=True)
 class Saved:
-    """What was written: its size, the encoder it belongs to, and the largest difference of a logit after reloading."""
+    """What was written: its size in bytes and in parameters, its encoder, and the largest difference of a logit."""
 
     shipped_bytes: int
+    shipped: int
     encoder: EncoderRecord
     difference: float
     rows: int
@@ -45,9 +46,10 @@ def save_and_prove(found: Found, model: Model, tokens: Tokens, sitting: Sitting)
         pooling=model.pooling,
     )
     folder = sitting.folder / TRAINED
-    size = 0
+    size = shipped = 0
     if place.is_main:
         size = save_trained(model.module, folder, encoder_name=files.used)
+        shipped = saved_parameters(folder)
         with whole_folder(sitting.folder / TOKENIZER) as target:
             found.tokenizer.save_pretrained(str(target))
         record = ModelRecord(labels=found.splits.label_names, multi_label=found.splits.multi_label, encoder=encoder)
@@ -60,8 +62,8 @@ def save_and_prove(found: Found, model: Model, tokens: Tokens, sitting: Sitting)
         attach = partial(found.method.attach, config=found.recipe.method.config, anatomy=bare.anatomy)
         fresh = load_trained(bare.module, folder, attach).to(place.device)
         difference = prove_same(before, logits(fresh, some), folder)
-        return Saved(size, encoder, difference, len(some))
-    return Saved(size, encoder, 0.0, 0)
+        return Saved(size, shipped, encoder, difference, len(some))
+    return Saved(size, shipped, encoder, 0.0, 0)
 
 
 def first_rows(tokens: Tokens, rows: int) -> Tokens:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.tokens import Tokens, labelled_batches
+from peftlab.encoders.hooks import Hooks
+from peftlab.encoders.trainable import count_parameters
 from peftlab.evaluation.forward import logits_of, pooled_features
 from peftlab.recipe.resolve import recipe_hash
 from peftlab.training.checkpoints import Progress
@@ -19,7 +21,16 @@ from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.plan import Plan
-from peftlab.training.prepare import Found, Model, build_model, check_budget, plan_of, shipped_bytes, tokenise_split
+from peftlab.training.prepare import (
+    Found,
+    Model,
+    build_model,
+    check_budget,
+    hooks_of,
+    plan_of,
+    shipped_bytes,
+    tokenise_split,
+)
 from peftlab.training.save import save_and_prove
 from peftlab.training.signals import StopWish, stop_on_signals
 from peftlab.training.supervise import Supervision, train
@@ -40,6 +51,8 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     recipe, place, splits = found.recipe, sitting.placement, found.splits
     model = build_model(found, device=place.device, seed=recipe.train.seed)
     check_budget(recipe, model.counts.trainable, shipped_bytes(model) if recipe.budget.shipped_mb is not None else 0)
+    plan = plan_of(found)
+    hooks = hooks_of(found, model, plan)
     tokens: dict[str, Tokens] = {
         split.name: tokenise_split(found, split) for split in (splits.train, splits.validation, splits.test)
     }
@@ -47,12 +60,12 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         start_from_probe(found, model, tokens, sitting)
     # Dropout differs between processes, and not from the draws that made the head.
     torch.manual_seed(recipe.train.seed + 1_000_003 * (place.rank + 1))
-    plan = plan_of(found)
     _announce(model, plan, sitting)
     with stop_on_signals() as wish:
-        fitting = _fitting(found, model, tokens["train"], plan, sitting, wish)
+        fitting = _fitting(found, model, tokens["train"], plan, hooks, sitting, wish)
         watch = _supervision(found, model, tokens["validation"], plan, sitting, wish)
         progress = train(fitting, watch)
+    ranks = hooks.finish() if hooks.finish is not None else None
     started = time.perf_counter()
     shown = partial(_logits, model, sitting=sitting, batch_size=recipe.evaluation.batch_size)
     validation = found.task.point_metrics(shown(tokens["validation"]), splits.validation, splits, recipe.task.config)
@@ -74,6 +87,9 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         tokens_per_second=progress.tokens / progress.seconds if progress.seconds else None,
         logit_difference=saved.difference,
         compared_rows=saved.rows,
+        shipped=saved.shipped,
+        surviving=count_parameters(model.module, model.anatomy).trainable if ranks is not None else None,
+        ranks=ranks,
     )
 
 
@@ -119,7 +135,9 @@ def _announce(model: Model, plan: Plan, sitting: Sitting) -> None:
     )
 
 
-def _fitting(found: Found, model: Model, tokens: Tokens, plan: Plan, sitting: Sitting, wish: StopWish) -> Fitting:
+def _fitting(
+    found: Found, model: Model, tokens: Tokens, plan: Plan, hooks: Hooks, sitting: Sitting, wish: StopWish
+) -> Fitting:
     import torch
 
     recipe, splits, place = found.recipe, found.splits, sitting.placement
@@ -149,6 +167,7 @@ def _fitting(found: Found, model: Model, tokens: Tokens, plan: Plan, sitting: Si
         placement=place,
         describe_rows=partial(_describe, splits.train),
         stop_asked=wish.asked,
+        hooks=hooks,
     )
 
 

@@ -126,7 +126,10 @@ def _report(fitting: Fitting, watch: Supervision, step: Step, progress: Progress
 
 
 def _validated(fitting: Fitting, watch: Supervision, progress: Progress, drawn: Bar) -> Progress:
-    """Validate, note the metrics, and keep the weights if they are the best so far."""
+    """Validate, note the metrics, and keep the weights if they are the best so far.
+
+    A model that has not come to its final size can neither be the best, nor use up patience.
+    """
     started = time.perf_counter()
     drawn.advance(0, "validating")
     metrics = dict(watch.validate())
@@ -137,12 +140,12 @@ def _validated(fitting: Fitting, watch: Supervision, progress: Progress, drawn: 
         )
     value = metrics[watch.metric]
     best = progress.best_value
-    better = best is None or (value < best if watch.lower_is_better else value > best)
-    progress = (
-        replace(progress, best_step=progress.step, best_value=value, stale=0)
-        if better
-        else replace(progress, stale=progress.stale + 1)
-    )
+    settled = progress.step >= fitting.hooks.settled_from
+    better = settled and (best is None or (value < best if watch.lower_is_better else value > best))
+    if better:
+        progress = replace(progress, best_step=progress.step, best_value=value, stale=0)
+    elif settled:
+        progress = replace(progress, stale=progress.stale + 1)
     if fitting.placement.is_main:
         if better:
             save_best(watch.folder / "checkpoints", progress.step, fitting.model)
@@ -151,10 +154,12 @@ def _validated(fitting: Fitting, watch: Supervision, progress: Progress, drawn: 
         line = {"step": progress.step, "epoch": epoch, "validation": metrics, "best": better, "seconds": seconds}
         add_line(watch.folder / "metrics.jsonl", line)
         watch.track({f"validation/{name}": value for name, value in metrics.items()}, progress.step)
-        mark = "  (best so far)" if better else f"  (best {progress.best_value:.4f} at step {progress.best_step})"
+        mark = (
+            f"best {progress.best_value:.4f} at step {progress.best_step}" if settled else "not yet at its final size"
+        )
         watch.console.print(
             f"epoch {epoch:g}, step {progress.step} of {fitting.plan.total_steps}: "
-            f"validation {watch.metric} {value:.4f}{mark}"
+            f"validation {watch.metric} {value:.4f}  ({'best so far' if better else mark})"
         )
     return progress
 
@@ -178,7 +183,10 @@ def _save(fitting: Fitting, watch: Supervision, progress: Progress, scaler: Any)
             weights=trained_parameters(fitting.model),
             optimizer=fitting.optimizer.state_dict(),
             random=tuple(everyone),
-            extra={"scaler": scaler.state_dict() if scaler is not None else None},
+            extra={
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "method": fitting.hooks.state() if fitting.hooks.state is not None else None,
+            },
             identity=watch.identity,
         ),
     )
@@ -194,6 +202,8 @@ def _continue(fitting: Fitting, watch: Supervision, scaler: Any) -> Progress | N
     fitting.optimizer.load_state_dict(dict(saved.optimizer))
     if scaler is not None and saved.extra["scaler"] is not None:
         scaler.load_state_dict(saved.extra["scaler"])
+    if fitting.hooks.restore is not None:
+        fitting.hooks.restore(saved.extra["method"])
     set_random_state(saved.random[fitting.placement.rank], fitting.placement.device)
     if fitting.placement.is_main:
         watch.console.print(f"continuing after step {saved.progress.step} of {fitting.plan.total_steps}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from peftlab.encoders.load import HeadShape, LoadedEncoder, load_classifier
-from peftlab.encoders.roles import GROUPS, ROLES, find_targets
+from peftlab.encoders.roles import GROUPS, ROLES, find_targets, layer_and_module
 from peftlab.errors import EncoderError
 from peftlab.recipe.records import Encoder
 
@@ -87,3 +87,17 @@ def test_layers_of_an_encoder_that_shares_them_are_refused(tiny_encoder: Callabl
     loaded = load(tiny_encoder("albert"))
     with pytest.raises(EncoderError, match="shares one set of weights"):
         find_targets(loaded.model, loaded.anatomy, ["query"], (0,))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("bert.encoder.layer.11.attention.self.query", (11, "attention.self.query")),
+        ("encoder.transformer.layer.0.ffn.lin1", (0, "ffn.lin1")),
+        ("albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query", (None, "attention.query")),
+        ("pooler.dense", (None, "pooler.dense")),
+    ],
+)
+def test_a_module_name_is_split_into_layer_and_the_name_in_there(name: str, place: tuple[int | None, str]) -> None:
+    """Layers that share their weights have no number."""
+    assert layer_and_module(name) == place

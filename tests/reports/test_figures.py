@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from matplotlib import font_manager
 
-from peftlab.reports.figures import confusion_figure, learning_figure, write_figures
+from peftlab.reports.figures import confusion_figure, learning_figure, rank_figure, write_figures
 from peftlab.reports.label_fonts import drawable_labels
 from peftlab.reports.metric_lines import MetricLines, TrainingStep, Validation
 from peftlab.runs.result import Result
@@ -53,6 +53,32 @@ def test_a_run_gets_both_figures_and_nothing_beside_them(tmp_path: Path, make_re
     ]
     for name in ("confusion_matrix.png", "learning_curve.png"):
         assert (tmp_path / name).read_bytes().startswith(PNG)
+
+
+def test_ranks_are_drawn_by_layer_and_kind_where_there_are_any(
+    tmp_path: Path, make_result: Callable[..., Result]
+) -> None:
+    ranks = {
+        f"bert.encoder.layer.{layer}.attention.self.{kind}": 4 * layer + place
+        for layer in range(3)
+        for place, kind in enumerate(("query", "value"))
+        if (layer, kind) != (1, "value")
+    }
+    write_figures(tmp_path, make_result(ranks=ranks))
+    assert (tmp_path / "ranks.png").read_bytes().startswith(PNG)
+    figure = rank_figure(ranks)
+    assert "22 in 5 modules, from 0 to 9" in written(figure)
+    grid = figure.axes[0].images[0].get_array()
+    np.testing.assert_array_equal(np.ma.filled(grid, np.nan), [[0, 1], [4, np.nan], [8, 9]])
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["0", "1", "2"]
+    assert "attention.self.query" in written(figure)
+
+
+def test_ranks_of_layers_that_share_weights_take_one_row() -> None:
+    groups = "albert.encoder.albert_layer_groups.0.albert_layers.0"
+    figure = rank_figure({f"{groups}.attention.query": 3, f"{groups}.ffn": 0})
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["all"]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["attention.query", "ffn"]
 
 
 def test_a_method_without_steps_gets_no_learning_curve(tmp_path: Path, make_result: Callable[..., Result]) -> None:

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCardData
 from peftlab.errors import RunError
 from peftlab.reports.model_card import model_card
 from peftlab.runs.result import Result
-from peftlab.runs.result_parts import DataUsed, EncoderUsed
+from peftlab.runs.result_parts import DataUsed, EncoderUsed, Parameters
 
 REPORT: dict[str, Any] = {
     "notes": ["validation split off train"],
@@ -54,6 +54,18 @@ def test_every_test_metric_stands_with_its_interval_and_rows(make_result: Callab
     assert "The target accuracy 0.5: reached" in card
     assert "`accuracy` 0.8100 at step 40, epoch 2" in card
     assert "on 200 rows no logit differed by more than 2e-07" in card
+
+
+def test_the_card_shows_ranks_and_what_is_left_where_a_method_takes_parameters_away(
+    make_result: Callable[..., Result],
+) -> None:
+    assert "ranks.png" not in model_card(make_result(), RECIPE, REPORT)
+    parameters = Parameters(trainable=1200, surviving=900, total=10_000, shipped_bytes=3700, shipped=900)
+    card = model_card(make_result(ranks={"a.layer.0.query": 3}, parameters=parameters), RECIPE, REPORT)
+    assert "![Rank of each module after training, by layer](ranks.png)" in card
+    assert "| trained, head included | 1,200 (12.000% of all) |" in card
+    assert "| left in the end | 900 (75.0% of the trained) |" in card
+    assert "| shipped | 3.70 kB, 900 parameters |" in card
 
 
 def test_the_card_says_counts_use_data_recipe_and_versions(make_result: Callable[..., Result]) -> None:

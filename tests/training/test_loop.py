@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from peftlab.data.tokens import Tokens, labelled_batches, tokenise
+from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.load import HeadShape, load_classifier, load_tokenizer
 from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import NonFiniteLoss, PeftlabError
@@ -111,16 +112,42 @@ def test_class_weights_keep_accumulation_exact(fitting: Callable[..., Fitting]) 
 
 def test_penalty_is_added_once_a_step_and_after_step_sees_every_update(fitting: Callable[..., Fitting]) -> None:
     """A constant penalty raises the reported loss by itself, however many forward passes a step takes."""
-    seen: list[int] = []
+    seen: list[tuple[int, bool]] = []
+    penalised = fitting(4, 2)
 
-    def penalty(model: torch.nn.Module) -> torch.Tensor:
-        return 5.0 + 0.0 * sum(parameter.sum() for parameter in trained_parameters(model).values())
+    def penalty() -> torch.Tensor:
+        return 5.0 + 0.0 * sum(parameter.sum() for parameter in trained_parameters(penalised.model).values())
 
     plain = next(fit(fitting(4, 2)))
-    steps = list(fit(fitting(4, 2, penalty=penalty, after_step=seen.append)))
+    hooks = Hooks(penalty=penalty, after_step=lambda step, updated: seen.append((step, updated)))
+    steps = list(fit(replace(penalised, hooks=hooks)))
 
     assert steps[0].loss == pytest.approx(plain.loss + 5.0, abs=1e-5)
-    assert seen == [1, 2, 3, 4, 5]
+    assert seen == [(1, True), (2, True), (3, True), (4, True), (5, True)]
+
+
+def test_a_step_that_overflows_in_fp16_is_said_to_change_no_weight(fitting: Callable[..., Fitting]) -> None:
+    """Gradients come unscaled; after an overflow the weights stay, and the hook is told so."""
+    made = fitting(8, 1, row_losses=lambda logits, _: 1000.0 * logits.square().sum(1))
+    seen: list[tuple[int, bool, bool]] = []
+
+    def after_step(step: int, updated: bool) -> None:
+        norm = torch.stack([p.grad.norm() for p in trained_parameters(made.model).values() if p.grad is not None]).max()
+        seen.append((step, updated, bool(norm <= 1.0)))
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126, growth_interval=1)
+    start = weights(made)
+    steps = fit(replace(made, hooks=Hooks(after_step=after_step)), scaler=scaler)
+    next(steps)
+    unchanged = largest_difference(start, weights(made))
+    while not seen[-1][1]:
+        scaler.update(2.0**10)
+        next(steps)
+
+    assert seen[0] == (1, False, False)
+    assert unchanged == 0.0
+    assert seen[-1][1:] == (True, True), "a clipped norm of 1 at most: the scale is taken out"
+    assert largest_difference(start, weights(made)) > 0.0
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(fitting: Callable[..., Fitting]) -> None:

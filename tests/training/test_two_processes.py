@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from peftlab import train
 from peftlab.runs.result import read_result
 
 
@@ -69,6 +70,31 @@ def test_two_processes_give_the_metric_of_one(
         for run in (one, two)
     ]
     assert [loss for loss in losses[1] if loss] == pytest.approx([loss for loss in losses[0] if loss], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_allocate_the_ranks_of_one(
+    tiny_recipe: Callable[..., Path], tiny_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Importance is taken from the gradients of all rows: AdaLoRA ends with the same rank in every module."""
+    encoder = without_dropout(tiny_encoder(), tmp_path / "encoder")
+    recipe = str(tiny_recipe("adalora", sections="[head]\ndropout = 0.0"))
+    settings = [recipe, f"encoder.name={encoder}", "method.dropout=0", "method.delta_t=2", "train.batch_size=7"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train.main([*settings, f"run.dir={one}"]) == 0
+    both = launch(
+        ["--multi_gpu", "--num_processes", "2"],
+        [*settings, f"run.dir={two}"],
+        {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+    )
+
+    assert both.returncode == 0, both.stderr
+    alone, together = read_result(one), read_result(two)
+    assert together.device is not None
+    assert together.device.processes == 2
+    assert alone.ranks is not None
+    assert len(set(alone.ranks.values())) > 1
+    assert together.ranks == alone.ranks
 
 
 @pytest.mark.slow
