@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftlab.encoders.trainable import trained_parameters
+from peftlab.encoders.virtual_tokens import read_text_only
 from peftlab.errors import RunError
 from peftlab.runs.files import whole_folder
 
@@ -64,7 +65,7 @@ def _load_through_peft(model: nn.Module, folder: Path) -> nn.Module:
         warnings.filterwarnings("error", message="Found missing adapter keys")
         warnings.filterwarnings("error", message="Unexpected keyword arguments")
         try:
-            return PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+            return read_text_only(PeftModel.from_pretrained(model, str(folder), local_files_only=True))
         except (UserWarning, RuntimeError, ValueError, KeyError) as error:
             first = str(error).strip().splitlines()[0]
             raise RunError(f"the adapter in {folder} does not fit the encoder: {first}") from error

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from peftlab.errors import EncoderError
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -35,6 +37,14 @@ def keep_in_fp32(model: nn.Module, chosen: Callable[[nn.Parameter], bool] = lamb
             parameter.data = parameter.data.float()
         if half and isinstance(module, torch.nn.Linear):
             module.register_forward_pre_hook(_cast_to_weight)
+
+
+def refuse_half_precision(model: nn.Module, method: str, why: str) -> None:
+    """Raise EncoderError where `model` stores weights in half precision; `why` says what `method` needs fp32 for."""
+    import torch
+
+    if any(parameter.dtype in {torch.bfloat16, torch.float16} for parameter in model.parameters()):
+        raise EncoderError(f'{method} needs an encoder in fp32: {why}; remove encoder.dtype, or write "fp32"')
 
 
 def _cast_to_weight(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

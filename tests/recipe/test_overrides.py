@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from peftlab.errors import RecipeError
+from peftlab.recipe import plugins
 from peftlab.recipe.load import read_recipe
 from peftlab.recipe.overrides import apply_overrides, parse_override
 
@@ -122,7 +123,11 @@ def test_a_section_that_an_override_begins_and_leaves_unfinished_is_the_override
     ]
 
 
-def test_another_method_keeps_the_keys_until_they_are_taken_out(recipe_file: Write) -> None:
+def test_another_method_keeps_the_keys_until_they_are_taken_out(
+    recipe_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"tasks": ("classification",), "methods": ("full", "lora")}
+    monkeypatch.setattr(plugins, "plugin_names", known.__getitem__)
     path = recipe_file()
     (line,) = refused(path, "method.name=full")
     assert line == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from peftlab.errors import RecipeError
+from peftlab.recipe import plugins
 from peftlab.recipe.load import read_recipe
 
 Write = Callable[..., Path]
@@ -156,11 +158,18 @@ def test_an_unknown_key_comes_with_the_nearest_help(recipe_file: Write, line: st
     assert any(mistake in found for found in lines), lines
 
 
-def test_a_setting_of_another_method_is_named_as_such(recipe_file: Write) -> None:
+def test_a_setting_of_another_method_is_named_as_such(recipe_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"tasks": ("classification",), "methods": ("full", "lora")}
+    monkeypatch.setattr(plugins, "plugin_names", known.__getitem__)
     text = recipe_file().read_text().replace('"lora"', '"full"')
     assert refused(recipe_file(text)) == [
         "recipe.toml:12: method.r: unknown key in [method]; r is a setting of lora, and this recipe's method is full"
     ]
+
+
+def test_a_setting_of_many_other_methods_names_two_of_them(recipe_file: Write) -> None:
+    (line,) = refused(recipe_file(recipe_file().read_text().replace('"lora"', '"full"')))
+    assert re.search(r"; r is a setting of \w+, \w+ and \d+ others, and this recipe's method is full$", line)
 
 
 def test_sections_that_are_missing_misspelt_or_no_tables_are_one_mistake_each(recipe_file: Write) -> None:
