@@ -77,11 +77,13 @@ class ParameterCounts:
 def count_parameters(model: nn.Module, anatomy: Anatomy) -> ParameterCounts:
     """Count the parameters of `model`. The untrained copies that peft keeps of trained modules are not counted."""
     trainable = total = embedding = 0
-    tables = tuple(f"{module}." for module in anatomy.embeddings)
+    # No wrapper, that of peft around virtual tokens, and that around its other methods.
+    wrappers = ("", "base_model.", "base_model.model.")
+    tables = tuple(f"{wrapper}{module}." for wrapper in wrappers for module in anatomy.embeddings)
     for name, parameter in model.named_parameters():
         if ".original_module." in name:
             continue
         total += parameter.numel()
         trainable += parameter.numel() if parameter.requires_grad else 0
-        embedding += parameter.numel() if name.removeprefix("base_model.model.").startswith(tables) else 0
+        embedding += parameter.numel() if name.startswith(tables) else 0
     return ParameterCounts(trainable, total, embedding)

@@ -280,6 +280,7 @@ def test_parameter_counts_are_the_closed_form(
 
     assert counts.trainable == expected + head
     assert counts.total == bare + (0 if method.TRAINS_ENCODER else expected)
+    assert counts.embedding == shape.tables
 
 
 @pytest.mark.parametrize("pooling", ["native", "mean", "cls"])
