@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from peftlab.errors import UserError
 from peftlab.programs import EXIT_CODES, run_program
 from peftlab.recipe.plugins import Folder, load_plugin, plugin_names
 from peftlab.recipe.shipped import recipe_paths
+
+_SOURCE = re.compile(r"arXiv\s+\d{4}\.\d{5}|openreview\.net/\S+?id=\w+")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,44 @@ def encoders() -> list[Entry]:
     ]
 
 
+def methods_table() -> str:
+    """Return a Markdown table of the methods that attach to an encoder; `docs/methods.md` holds it.
+
+    Parameters are those of the default settings on an encoder of 6 layers, hidden width 384 and feed-forward width
+    1536 (MiniLM), the head left out, by each method's own closed form.
+    """
+    from peftlab.encoders.shape import EncoderShape
+
+    minilm = EncoderShape(hidden=384, inner=1536, layers=6, depth=6, embedding=384, tables=(30522 + 512 + 2) * 384)
+    whole = minilm.tables + minilm.outside + minilm.layers * minilm.layer
+    lines = [
+        "| method | what is trained | source | learning rate | parameters | share | merges | starts at the encoder "
+        "| can be chosen |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in plugin_names("methods"):
+        method = load_plugin("methods", name)
+        if not method.NEEDS_ENCODER:
+            continue
+        about = inspect.getdoc(method) or ""
+        count = method.trainable_parameters(method.Config(), minilm)
+        usual = method.LEARNING_RATE
+        keys = [key for key in ("target_modules", "layers") if key in method.Config.model_fields]
+        cells = (
+            f"`{name}`",
+            _first_line(about),
+            ", ".join(dict.fromkeys(" ".join(source.split()) for source in _SOURCE.findall(about))),
+            "" if usual is None else f"{usual.default:.0e}".replace("e-0", "e-"),
+            f"{count:,}",
+            "< 0.01%" if 0 < count / whole < 1e-4 else f"{count / whole:.2%}",
+            "yes" if method.MERGES else "no",
+            "yes" if method.STARTS_AT_ENCODER else "no",
+            ", ".join(f"`{key}`" for key in keys),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 KINDS = {
     "recipes": recipes,
     "methods": lambda: plugins("methods"),
@@ -56,7 +98,7 @@ KINDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what there is to standard output; returns the exit code."""
     asked = parser().parse_args(argv)
-    return run_program(lambda: _print(asked.kind, as_json=asked.json))
+    return run_program(lambda: _print(asked.kind, as_json=asked.json, as_table=asked.markdown))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,10 +112,16 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("kind", nargs="?", choices=tuple(KINDS), help="list this kind only (default: all four)")
     made.add_argument("--json", action="store_true", help="print an object with one list a kind instead of text")
+    made.add_argument("--markdown", action="store_true", help="print a table of the methods and their figures instead")
     return made
 
 
-def _print(kind: str | None, *, as_json: bool) -> int:
+def _print(kind: str | None, *, as_json: bool, as_table: bool) -> int:
+    if as_table:
+        if kind != "methods" or as_json:
+            raise UserError("--markdown is a table of the methods: write peftlab list methods --markdown")
+        print(methods_table())
+        return 0
     found = {name: entries() for name, entries in KINDS.items() if kind in (None, name)}
     if as_json:
         print(json.dumps({name: [asdict(entry) for entry in some] for name, some in found.items()}, ensure_ascii=False))

@@ -26,6 +26,17 @@ class PooledClassifier(nn.Module):
         nn.init.normal_(self.classifier.weight, std=getattr(self.config, "initializer_range", 0.02))
         nn.init.zeros_(self.classifier.bias)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; peft asks for it before it places virtual tokens."""
+        return self.classifier.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the encoder's weights; peft casts the keys and values of a prefix to it."""
+        found: torch.dtype = next(self.encoder.parameters()).dtype
+        return found
+
     def pool(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Return [batch, hidden size] from `hidden` [batch, tokens, hidden size]."""
         if self.pooling == "cls":
@@ -40,20 +51,29 @@ class PooledClassifier(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        past_key_values: Any = None,
+        text_tokens: int | None = None,
         **passed: Any,
     ) -> SequenceClassifierOutput:
-        """Return the logits; `passed` holds what peft forwards to an encoder (`output_attentions`, ...)."""
-        known = {"position_ids", "past_key_values", "output_attentions", "output_hidden_states"}
+        """Return the logits.
+
+        `past_key_values` holds the keys and values of a trained prefix. Only the last `text_tokens` positions are
+        pooled, all where it is None: before them stand virtual tokens. `passed` holds what else peft forwards to an
+        encoder (`output_attentions`, ...).
+        """
+        known = {"position_ids", "output_attentions", "output_hidden_states"}
         inputs = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids,
             "inputs_embeds": inputs_embeds,
+            "past_key_values": past_key_values,
             **{name: value for name, value in passed.items() if name in known},
         }
         hidden = self.encoder(**{name: value for name, value in inputs.items() if value is not None}).last_hidden_state
         if attention_mask is None:
             attention_mask = torch.ones(hidden.shape[:2], device=hidden.device)
+        hidden = hidden if text_tokens is None else hidden[:, -text_tokens:]
         pooled = self.pool(hidden, attention_mask[:, -hidden.shape[1] :])
         logits = self.classifier(self.dropout(pooled).to(self.classifier.weight.dtype))
         return SequenceClassifierOutput(logits=logits)

@@ -87,6 +87,33 @@ def find_targets(
     return found
 
 
+def find_norms(model: nn.Module, anatomy: Anatomy, layers: Sequence[int] | Literal["all"] = "all") -> tuple[str, ...]:
+    """Return the full names of the encoder's LayerNorm modules in `layers`, in model order.
+
+    With "all" those outside the layers belong to them: the norm of the embeddings. Raises EncoderError where there are
+    none, or a layer does not exist.
+    """
+    import torch
+
+    norms = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.LayerNorm) and name.startswith(f"{anatomy.encoder}.")
+    ]
+    if not norms:
+        raise EncoderError(f"this {anatomy.model_type} encoder has no LayerNorm modules; choose another method")
+    return keep_layers(norms, layers)
+
+
+def keep_layers(names: Sequence[str], layers: Sequence[int] | Literal["all"]) -> tuple[str, ...]:
+    """Return those of the module or parameter `names` that stand in one of `layers`; "all" keeps every name.
+
+    Raises EncoderError where a layer does not exist, or the layers share their weights.
+    """
+    kept = set(names) if layers == "all" else _in_layers(layers, [name for name in names if in_a_layer(name)])
+    return tuple(name for name in names if name in kept)
+
+
 def in_a_layer(name: str) -> bool:
     """Say whether the module of this name belongs to one of the encoder's repeated layers."""
     return _LAYER.search(name) is not None or "albert_layer" in name

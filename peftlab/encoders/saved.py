@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.encoders.trainable import trained_parameters
+from peftlab.encoders.virtual_tokens import read_text_only
 from peftlab.errors import RunError
 from peftlab.runs.files import whole_folder
 
@@ -77,7 +78,7 @@ def _load_through_peft(model: nn.Module, folder: Path) -> nn.Module:
         # AdaLoRA names its ranks by parameter, where LoRA names them by module; both are read.
         warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match.*lora_E")
         try:
-            loaded = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+            loaded = read_text_only(PeftModel.from_pretrained(model, str(folder), local_files_only=True))
         except (UserWarning, RuntimeError, ValueError, KeyError) as error:
             first = str(error).strip().splitlines()[0]
             raise RunError(f"the adapter in {folder} does not fit the encoder: {first}") from error

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
+from peftlab.encoders.roles import find_targets
 from peftlab.encoders.trainable import keep_in_fp32
+from peftlab.errors import EncoderError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from peftlab.encoders.anatomy import Anatomy
+    from peftlab.recipe.records import LinearTargets
 
 
 def attach_through_peft(model: nn.Module, settings: Any, anatomy: Anatomy) -> nn.Module:
@@ -17,10 +21,79 @@ def attach_through_peft(model: nn.Module, settings: Any, anatomy: Anatomy) -> nn
 
     peft saves a head only when it knows its name, and never a pooler that the checkpoint lacked: after a reload such a
     module would be random again (peft issues 577 and 2171). So every module of `anatomy.new_modules` is named here.
+    Raises EncoderError where peft says that the settings do not go with the encoder.
     """
-    from peft import get_peft_model
+    from peft import TaskType, get_peft_model
 
+    settings.task_type = TaskType.SEQ_CLS
     settings.modules_to_save = list(anatomy.new_modules)
-    wrapped: nn.Module = get_peft_model(model, settings)
+    try:
+        wrapped: nn.Module = get_peft_model(model, settings)
+    except (ValueError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise EncoderError(
+            f"[method]: these settings do not go with this {anatomy.model_type} encoder: {first}"
+        ) from error
     keep_in_fp32(wrapped, lambda parameter: parameter.requires_grad)
     return wrapped
+
+
+def attach_to_linear(model: nn.Module, settings: Any, anatomy: Anatomy, chosen: LinearTargets) -> nn.Module:
+    """As `attach_through_peft`, on the linear modules that `chosen` names; EncoderError where none match."""
+    settings.target_modules = list(linear_targets(model, anatomy, chosen))
+    return attach_through_peft(model, settings, anatomy)
+
+
+def linear_targets(model: nn.Module, anatomy: Anatomy, chosen: LinearTargets) -> dict[str, tuple[int, int]]:
+    """Return the linear modules that `chosen` names, each with (d_in, d_out); EncoderError where none match."""
+    names = find_targets(model, anatomy, chosen.target_modules, chosen.layers)
+    modules: list[Any] = [model.get_submodule(name) for name in names]
+    return {name: (module.in_features, module.out_features) for name, module in zip(names, modules, strict=True)}
+
+
+def refuse_rest(
+    targets: Mapping[str, tuple[int, int]], key: str, size: int, *, of: Literal["inputs", "outputs", "both"]
+) -> None:
+    """Raise EncoderError where the block `size` of `method.<key>` leaves a rest in the widths of `targets`."""
+    wanted = {"inputs": (0,), "outputs": (1,), "both": (0, 1)}[of]
+    widths = sorted({pair[side] for pair in targets.values() for side in wanted})
+    left = [width for width in widths if width % size]
+    if left:
+        fits = [divisor for divisor in range(2, min(widths) + 1) if not any(width % divisor for width in widths)]
+        nearest = min(fits, key=lambda divisor: abs(divisor - size), default=1)
+        raise EncoderError(
+            f"method.{key}: {size} does not divide the width {left[0]} of a chosen module; "
+            f"write {nearest}, which divides {', '.join(map(str, widths))}"
+        )
+
+
+def merge_into_encoder(model: nn.Module, method: str) -> nn.Module:
+    """Return the plain encoder and head, with what `method` trained added to their own weights. `model` is used up.
+
+    A model that is not wrapped by peft has its change in its own weights already, and is returned as it is. Raises
+    EncoderError where the change has no place in the weights: virtual tokens, or modules with a non-linearity.
+    """
+    from peft import PeftModel
+    from peft.utils.other import ModulesToSaveWrapper
+
+    if not isinstance(model, PeftModel):
+        return model
+    try:
+        # Virtual tokens have no such function at all; peft looks for it in the model that it wraps.
+        merge = getattr(model, "merge_and_unload", None)
+        if merge is None:
+            raise NotImplementedError
+        # peft 0.21 unwraps a trained head only where it has a weight of its own, as the heads of RoBERTa and ELECTRA
+        # have not: it fails with "'RobertaClassificationHead' object has no attribute 'weight'".
+        for name, module in list(model.named_modules()):
+            if isinstance(module, ModulesToSaveWrapper):
+                parent, _, child = name.rpartition(".")
+                trained = module.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
+                setattr(model.get_submodule(parent), child, trained)
+        merged: nn.Module = merge()
+    except NotImplementedError as error:
+        raise EncoderError(
+            f"{method} cannot be merged into the encoder: what it trains has no place in the encoder's own weights; "
+            f"ship it as an adapter"
+        ) from error
+    return merged

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from peftlab.errors import EncoderError
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -35,6 +37,14 @@ def keep_in_fp32(model: nn.Module, chosen: Callable[[nn.Parameter], bool] = lamb
             parameter.data = parameter.data.float()
         if half and isinstance(module, torch.nn.Linear):
             module.register_forward_pre_hook(_cast_to_weight)
+
+
+def refuse_half_precision(model: nn.Module, method: str, why: str) -> None:
+    """Raise EncoderError where `model` stores weights in half precision; `why` says what `method` needs fp32 for."""
+    import torch
+
+    if any(parameter.dtype in {torch.bfloat16, torch.float16} for parameter in model.parameters()):
+        raise EncoderError(f'{method} needs an encoder in fp32: {why}; remove encoder.dtype, or write "fp32"')
 
 
 def _cast_to_weight(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -67,11 +77,13 @@ class ParameterCounts:
 def count_parameters(model: nn.Module, anatomy: Anatomy) -> ParameterCounts:
     """Count the parameters of `model`. The untrained copies that peft keeps of trained modules are not counted."""
     trainable = total = embedding = 0
-    tables = tuple(f"{module}." for module in anatomy.embeddings)
+    # No wrapper, that of peft around virtual tokens, and that around its other methods.
+    wrappers = ("", "base_model.", "base_model.model.")
+    tables = tuple(f"{wrapper}{module}." for wrapper in wrappers for module in anatomy.embeddings)
     for name, parameter in model.named_parameters():
         if ".original_module." in name:
             continue
         total += parameter.numel()
         trainable += parameter.numel() if parameter.requires_grad else 0
-        embedding += parameter.numel() if name.removeprefix("base_model.model.").startswith(tables) else 0
+        embedding += parameter.numel() if name.startswith(tables) else 0
     return ParameterCounts(trainable, total, embedding)

@@ -6,8 +6,8 @@ starts at zero, so that training starts from the frozen encoder. A and B are hel
 (equation 4; like the authors' code the mean of the norms over all matrices, not squared). A triplet of one E, row of A
 and column of B counts for its smoothed sensitivity times its uncertainty (equations 7 to 11). The budget of triplets
 falls from initial_r to r a module, along a cubic (equation 12): values of E beyond the budget are set to zero.
-Trained parameters at peak: initial_r * (d_in + d_out + 1) for each target module, and the head. What is shipped has
-rank * (d_in + d_out + 1) for each module; the ranks sum to r times the number of modules.
+Trainable parameters: initial_r * (d_in + d_out + 1) for each target module at the start, and the head. What is shipped
+has rank * (d_in + d_out + 1) for each module; the ranks sum to r times the number of modules.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from peftlab.encoders.anatomy import Anatomy
+    from peftlab.encoders.shape import EncoderShape
 
 NEEDS_ENCODER = True
 TRAINS_ENCODER = False
 SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-4, default=2e-3, high=2e-2)
+STARTS_AT_ENCODER = True
+MERGES = True
 
 _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 _ADAPTER = "default"
@@ -92,6 +95,12 @@ class Config(Record):
     def first_rank(self) -> int:
         """Rank of every module at the start."""
         return math.ceil(1.5 * self.r) if self.initial_r == "auto" else self.initial_r
+
+
+def trainable_parameters(config: Config, shape: EncoderShape) -> int:
+    """Return the number trained at the start, the head left out; KeyError for targets that are no roles."""
+    linear = shape.linear(config.target_modules, config.layers)
+    return sum(config.first_rank * (d_in + d_out + 1) for d_in, d_out in linear)
 
 
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:

@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from peftlab.encoders.anatomy import Anatomy
+    from peftlab.encoders.shape import EncoderShape
 
 NEEDS_ENCODER = True
 TRAINS_ENCODER = False
 SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-4, default=1e-3, high=1e-2)
+STARTS_AT_ENCODER = True
+MERGES = False
 
 REDUCTION_FACTOR = 8
 
@@ -69,6 +72,16 @@ class Config(Record):
         if value is not None and info.data.get("size") is not None:
             raise ValueError("method.size says the same in units; give one of the two")
         return value
+
+
+def trainable_parameters(config: Config, shape: EncoderShape) -> int:
+    """Return the number of trained parameters, those of the head left out."""
+    size = (
+        config.size if config.size is not None else int(shape.hidden // (config.reduction_factor or REDUCTION_FACTOR))
+    )
+    adapters = len(shape.linear(("query",), config.layers)) * (2 if config.placement == "houlsby" else 1)
+    biases = shape.hidden + size if config.bias else 0
+    return adapters * (2 * shape.hidden * size + biases + (config.scaling == "learned"))
 
 
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from peftlab.encoders.anatomy import Anatomy
+    from peftlab.encoders.shape import EncoderShape
 
 NEEDS_ENCODER = True
 TRAINS_ENCODER = True
 SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-6, default=5e-5, high=3e-4)
+STARTS_AT_ENCODER = True
+MERGES = True
 
 
 class Config(Record):
@@ -26,6 +29,11 @@ class Config(Record):
 
     embeddings: bool = True
     """Train the embedding tables too; `false` freezes them, which spares memory and a large part of the step."""
+
+
+def trainable_parameters(config: Config, shape: EncoderShape) -> int:
+    """Return the number of trained parameters, those of the head left out."""
+    return shape.outside + shape.layers * shape.layer + (shape.tables if config.embeddings else 0)
 
 
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:

@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     from torch import nn
 
     from peftlab.encoders.anatomy import Anatomy
+    from peftlab.encoders.shape import EncoderShape
 
 NEEDS_ENCODER = True
 TRAINS_ENCODER = False
 SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-4, default=5e-3, high=1e-1)
+STARTS_AT_ENCODER = True
+MERGES = True
 
 
 class Config(Record):
     """Head-only training has no settings of its own."""
+
+
+def trainable_parameters(config: Config, shape: EncoderShape) -> int:  # noqa: ARG001 the plug-in contract
+    """Return the number of trained parameters, those of the head left out: none."""
+    return 0
 
 
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:  # noqa: ARG001 the plug-in contract

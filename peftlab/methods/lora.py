@@ -13,20 +13,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from peftlab.recipe.plugins import LearningRate
-from peftlab.recipe.records import Fraction, Positive, Record
+from peftlab.recipe.records import Fraction, LinearTargets, Positive
 
 if TYPE_CHECKING:
     from torch import nn
 
     from peftlab.encoders.anatomy import Anatomy
+    from peftlab.encoders.shape import EncoderShape
 
 NEEDS_ENCODER = True
 TRAINS_ENCODER = False
 SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=5e-5, default=5e-4, high=1e-2)
+STARTS_AT_ENCODER = True
+MERGES = True
 
 
-class Config(Record):
+class Config(LinearTargets):
     """Settings of LoRA."""
 
     r: Positive = 8
@@ -35,11 +38,6 @@ class Config(Record):
     """The update is scaled by alpha / r."""
     dropout: Fraction = 0.1
     """Dropout on the input of A."""
-    target_modules: tuple[str, ...] = ("all-linear",)
-    """Roles (`query`, `key`, `value`, `attention_output`, `ffn_in`, `ffn_out`, or `attention`, `ffn`, `all-linear`),
-    endings of module names, or `regex:...` over whole module names."""
-    layers: tuple[int, ...] | Literal["all"] = "all"
-    """Encoder layers that get an update, counted from 0; negative numbers count from the top."""
     rslora: bool = False
     """Scale by alpha / sqrt(r)."""
     dora: bool = False
@@ -48,21 +46,24 @@ class Config(Record):
     """How A and B start. `pissa` and `olora` take them from the frozen weight, which is changed by as much."""
 
 
+def trainable_parameters(config: Config, shape: EncoderShape) -> int:
+    """Return the number of trained parameters, those of the head left out; KeyError for targets that are no roles."""
+    linear = shape.linear(config.target_modules, config.layers)
+    return sum(config.r * (d_in + d_out) + (d_out if config.dora else 0) for d_in, d_out in linear)
+
+
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
     """Attach LoRA to the chosen linear layers of `model` through peft; raises EncoderError where none match."""
-    from peft import LoraConfig, TaskType
+    from peft import LoraConfig
 
-    from peftlab.encoders.roles import find_targets
-    from peftlab.encoders.through_peft import attach_through_peft
+    from peftlab.encoders.through_peft import attach_to_linear
 
     settings = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
         r=config.r,
         lora_alpha=config.alpha,  # type: ignore[arg-type] # peft's annotation says int, its arithmetic takes floats
         lora_dropout=config.dropout,
-        target_modules=list(find_targets(model, anatomy, config.target_modules, config.layers)),
         use_rslora=config.rslora,
         use_dora=config.dora,
         init_lora_weights=True if config.init == "default" else config.init,
     )
-    return attach_through_peft(model, settings, anatomy)
+    return attach_to_linear(model, settings, anatomy, config)

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from peftlab.encoders.anatomy import Anatomy
+    from peftlab.encoders.shape import EncoderShape
 
 NEEDS_ENCODER = True
 TRAINS_ENCODER = False
 SOLVER: Literal["linear_probe"] = "linear_probe"
 LEARNING_RATE = None
+STARTS_AT_ENCODER = True
+MERGES = True
 
 
 class Config(Record):
@@ -31,6 +34,11 @@ class Config(Record):
     """Inverse strength of the L2 penalty, on standardised features; `auto`: the best of six on validation."""
     max_iterations: Annotated[int, Field(gt=0)] = 1000
     """Most L-BFGS iterations."""
+
+
+def trainable_parameters(config: Config, shape: EncoderShape) -> int:  # noqa: ARG001 the plug-in contract
+    """Return the number of trained parameters, those of the head left out: none."""
+    return 0
 
 
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:  # noqa: ARG001 the plug-in contract

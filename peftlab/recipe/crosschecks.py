@@ -175,7 +175,9 @@ def _learning_rate(rate: float | str, method: str, usual: plugins.LearningRate |
     if usual is None or isinstance(rate, str) or usual.low <= rate <= usual.high:
         return
     owners = [other for other in plugins.plugin_names("methods") if _in_range(rate, other)]
-    found = f"{_number(rate)} is a learning rate for {' or '.join(owners)}" if owners else f"found {_number(rate)}"
+    found = (
+        f"{_number(rate)} is a learning rate for {plugins.named(owners, 'or')}" if owners else f"found {_number(rate)}"
+    )
     span = f"between {_number(usual.low)} and {_number(usual.high)}"
     advice = f"remove the key for the default {_number(usual.default)}"
     yield Finding(("train", "learning_rate"), f"{found}; {method} trains well {span}", advice)

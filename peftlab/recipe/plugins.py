@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -38,3 +39,10 @@ def load_plugin(folder: Folder, name: str) -> ModuleType:
     if name not in plugin_names(folder):
         raise KeyError(name)
     return importlib.import_module(f"peftlab.{folder}.{name}")
+
+
+def named(names: Sequence[str], word: str) -> str:
+    """Return `names` joined by `word`; of more than three the first two, and how many there are besides."""
+    if len(names) <= 3:
+        return f" {word} ".join(names)
+    return f"{', '.join(names[:2])} {word} {len(names) - 2} others"

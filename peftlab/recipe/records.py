@@ -23,6 +23,19 @@ class Record(BaseModel):
     )
 
 
+Layers = tuple[int, ...] | Literal["all"]
+
+
+class LinearTargets(Record):
+    """Which linear modules of the encoder a method changes; a part of the settings of many methods."""
+
+    target_modules: tuple[str, ...] = ("all-linear",)
+    """Roles (`query`, `key`, `value`, `attention_output`, `ffn_in`, `ffn_out`, or `attention`, `ffn`, `all-linear`),
+    endings of module names, or `regex:...` over whole module names."""
+    layers: Layers = "all"
+    """Encoder layers that are changed, counted from 0; negative numbers count from the top."""
+
+
 class Encoder(Record):
     """The frozen encoder: a hub id, a local folder, or `bundled:NAME`."""
 

@@ -104,7 +104,9 @@ def _of_another_plugin(section: str, key: str, words: Vocabulary) -> str | None:
     ]
     if not owners:
         return None
-    advice = f"{key} is a setting of {' and '.join(owners)}, and this recipe's {section} is {words.chosen[section]}"
+    advice = (
+        f"{key} is a setting of {plugins.named(owners, 'and')}, and this recipe's {section} is {words.chosen[section]}"
+    )
     if section not in words.overridden:
         return advice
     whole = f'{section}={{name="{words.chosen[section]}"}}'

@@ -16,6 +16,7 @@ from peftlab.encoders.load import HeadShape, Pooling, load_classifier, load_toke
 from peftlab.encoders.saved import save_trained
 from peftlab.encoders.source import EncoderFiles, find_encoder
 from peftlab.encoders.trainable import ParameterCounts, count_parameters
+from peftlab.encoders.virtual_tokens import check_room
 from peftlab.errors import BudgetError, DataError, UserError
 from peftlab.recipe.plugins import load_plugin
 from peftlab.training.plan import Plan, make_plan
@@ -77,6 +78,8 @@ def build_model(found: Found, *, device: torch.device, seed: int) -> Model:
     """Load the encoder, draw the head and attach the method, all from `seed`; nothing depends on earlier draws."""
     loaded = bare_model(found, device=device, seed=seed)
     module = found.method.attach(loaded.module, found.recipe.method.config, loaded.anatomy)
+    if found.recipe.encoder is not None:
+        check_room(module, found.recipe.encoder.max_length)
     module.to(device)
     return Model(module, loaded.anatomy, loaded.pooling, count_parameters(module, loaded.anatomy))
 

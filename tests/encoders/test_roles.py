@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from peftlab.encoders.anatomy import Anatomy
 from peftlab.encoders.load import HeadShape, LoadedEncoder, load_classifier
-from peftlab.encoders.roles import GROUPS, ROLES, find_targets, layer_and_module
+from peftlab.encoders.roles import GROUPS, ROLES, find_norms, find_targets, keep_layers, layer_and_module
 from peftlab.errors import EncoderError
 from peftlab.recipe.records import Encoder
 
@@ -101,3 +103,41 @@ def test_layers_of_an_encoder_that_shares_them_are_refused(tiny_encoder: Callabl
 def test_a_module_name_is_split_into_layer_and_the_name_in_there(name: str, place: tuple[int | None, str]) -> None:
     """Layers that share their weights have no number."""
     assert layer_and_module(name) == place
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_norms_are_found_in_every_architecture(model_type: str, tiny_encoder: Callable[..., Path]) -> None:
+    """Two in each layer and one behind the embeddings; none outside the encoder."""
+    loaded = load(tiny_encoder(model_type))
+    norms = find_norms(loaded.model, loaded.anatomy)
+
+    assert len(norms) == (3 if model_type == "albert" else 5)
+    assert all(name.startswith(f"{loaded.anatomy.encoder}.") for name in norms)
+    assert "LayerNorm" in norms[0] or "layer_norm" in norms[0]
+
+
+def test_norms_of_a_layer_leave_that_of_the_embeddings_out(tiny_encoder: Callable[..., Path]) -> None:
+    loaded = load(tiny_encoder())
+
+    assert find_norms(loaded.model, loaded.anatomy, (-1,)) == (
+        "bert.encoder.layer.1.attention.output.LayerNorm",
+        "bert.encoder.layer.1.output.LayerNorm",
+    )
+
+
+def test_an_encoder_without_norms_is_refused() -> None:
+    """Some architectures have RMSNorm, which has no bias; their norms are no LayerNorm modules."""
+    anatomy = Anatomy("other", "encoder", (), ("classifier",), ("classifier",))
+    model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 2), "classifier": torch.nn.Linear(2, 2)})
+    with pytest.raises(EncoderError, match="this other encoder has no LayerNorm modules"):
+        find_norms(model, anatomy)
+
+
+def test_parameters_are_kept_by_layer_too() -> None:
+    """Names outside the layers are kept only where every layer is."""
+    names = ("bert.embeddings.LayerNorm.bias", "bert.encoder.layer.0.output.bias", "bert.encoder.layer.1.output.bias")
+
+    assert keep_layers(names, "all") == names
+    assert keep_layers(names, (0,)) == names[1:2]
+    with pytest.raises(EncoderError, match=r"the encoder has layers 0 to 1; \[2\] is none of them"):
+        keep_layers(names, (2,))

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from peftlab import check, predict, train
-from peftlab.data.tokens import tokenise
+from peftlab.data.tokens import labelled_batches, tokenise
 from peftlab.encoders.anatomy import Anatomy
 from peftlab.encoders.load import HeadShape, load_classifier, load_tokenizer
 from peftlab.encoders.saved import load_trained, save_trained, saved_parameters
@@ -109,8 +109,8 @@ def make_run(tiny_encoder: Callable[..., Path]) -> Callable[..., Run]:
         plan = make_plan(section, Evaluation(every=1), ROWS)
         base = Fitting(
             model=model,
-            tokens=tokens,
-            targets=torch.from_numpy(np.arange(ROWS) % LABELS),
+            lengths=tokens.lengths,
+            batch=labelled_batches(tokens, torch.from_numpy(np.arange(ROWS) % LABELS)),
             row_weights=np.ones(ROWS, np.float32),
             row_losses=partial(torch.nn.functional.cross_entropy, reduction="none"),
             optimizer=make_optimizer(groups, Optimizer(), torch.device("cpu")),

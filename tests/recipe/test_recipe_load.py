@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -164,6 +165,11 @@ def test_a_setting_of_another_method_is_named_as_such(recipe_file: Write, monkey
     assert refused(recipe_file(text)) == [
         "recipe.toml:12: method.r: unknown key in [method]; r is a setting of lora, and this recipe's method is full"
     ]
+
+
+def test_a_setting_of_many_other_methods_names_two_of_them(recipe_file: Write) -> None:
+    (line,) = refused(recipe_file(recipe_file().read_text().replace('"lora"', '"full"')))
+    assert re.search(r"; r is a setting of \w+, \w+ and \d+ others, and this recipe's method is full$", line)
 
 
 def test_sections_that_are_missing_misspelt_or_no_tables_are_one_mistake_each(recipe_file: Write) -> None:
