@@ -108,3 +108,11 @@ def batches_by_length(lengths: NDArray[np.int64], size: int) -> Iterator[NDArray
     order = np.argsort(-lengths, kind="stable")
     for start in range(0, len(order), size):
         yield order[start : start + size]
+
+
+def first_rows(tokens: Tokens, rows: int) -> Tokens:
+    """Return the first `rows` texts of `tokens`."""
+    starts = tokens.starts[: rows + 1]
+    end = int(starts[-1])
+    segments = tokens.segments[:end] if tokens.segments is not None else None
+    return Tokens(tokens.ids[:end], segments, np.asarray(starts), tokens.pad_id, tokens.pad_left)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.encoders.anatomy import Anatomy
+from peftlab.encoders.quantised import check_quantising, quantising, settle
 from peftlab.encoders.roles import in_a_layer
 from peftlab.encoders.trainable import keep_in_fp32
 from peftlab.errors import EncoderError
@@ -58,10 +59,13 @@ def load_classifier(
 ) -> LoadedEncoder:
     """Load the weights in `folder` under a head for `head.labels` labels, in evaluation mode.
 
-    The head is drawn from torch's global generator: seed it first. `device` is needed for 8-bit weights only; other
-    models are returned on the CPU. Raises EncoderError where the folder cannot be read as an encoder.
+    The head is drawn from torch's global generator: seed it first. `device` is needed for 8-bit and 4-bit weights only;
+    other models are returned on the CPU. Raises EncoderError where the folder cannot be read as an encoder or the
+    device cannot hold such weights, MissingPackage where bitsandbytes is absent.
     """
     pooling = choose_pooling(encoder, folder)
+    if encoder.load_in != "full":
+        check_quantising(encoder.load_in, device.type if device is not None else "cpu")
     with _sentences_for(folder), _quiet():
         loaded = (
             _native(encoder, folder, head, device)
@@ -71,6 +75,8 @@ def load_classifier(
     # A reload makes these modules anew in the type that they have here: half precision would round what was trained.
     for name in loaded.anatomy.new_modules:
         keep_in_fp32(loaded.model.get_submodule(name))
+    if encoder.load_in != "full":
+        settle(loaded.model)
     loaded.model.eval()
     return loaded
 
@@ -122,6 +128,9 @@ def _pooled(
     model = PooledClassifier(body, pooling, head.labels, head.dropout)
     if device is not None:
         model.classifier.to(device)
+    # peft asks the outermost module; unanswered it would take 8-bit weights for plain ones, and merge into bytes.
+    for flag in ("is_loaded_in_8bit", "is_loaded_in_4bit"):
+        setattr(model, flag, bool(getattr(body, flag, False)))
     info = {**info, "missing_keys": {f"encoder.{key}" for key in info["missing_keys"]}}
     return LoadedEncoder(model, _anatomy(model, "encoder", ("classifier",), info), pooling)
 
@@ -132,10 +141,8 @@ def _weights(encoder: Encoder, device: torch.device | None, make: Callable[[], n
 
     dtypes = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     options: dict[str, Any] = {"dtype": dtypes[encoder.dtype], "local_files_only": True}
-    if encoder.load_in == "int8":
-        from transformers import BitsAndBytesConfig
-
-        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_unquantised(make))
+    if encoder.load_in != "full":
+        options["quantization_config"] = quantising(encoder.load_in, options["dtype"], _unquantised(make))
         options["device_map"] = {"": str(device or "cpu")}
     return options
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from peftlab.encoders.quantised import size_of
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -71,7 +73,8 @@ def count_parameters(model: nn.Module, anatomy: Anatomy) -> ParameterCounts:
     for name, parameter in model.named_parameters():
         if ".original_module." in name:
             continue
-        total += parameter.numel()
-        trainable += parameter.numel() if parameter.requires_grad else 0
-        embedding += parameter.numel() if name.removeprefix("base_model.model.").startswith(tables) else 0
+        size = size_of(parameter)
+        total += size
+        trainable += size if parameter.requires_grad else 0
+        embedding += size if name.removeprefix("base_model.model.").startswith(tables) else 0
     return ParameterCounts(trainable, total, embedding)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NEEDS_ENCODER = True
 TRAINS_ENCODER = False
+QUANTISED = ("int8", "nf4")
 SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=5e-5, default=5e-4, high=1e-2)
 
@@ -46,6 +47,13 @@ class Config(Record):
     """Weight-decomposed LoRA."""
     init: Literal["default", "gaussian", "pissa", "olora", "orthogonal"] = "default"
     """How A and B start. `pissa` and `olora` take them from the frozen weight, which is changed by as much."""
+
+
+def unfit_for_quantised(config: Config) -> tuple[str, str] | None:
+    """Return the key of `config` that needs full-precision weights, and why; None where there is none."""
+    if config.init in {"pissa", "olora"}:
+        return "init", f"{config.init} takes A and B from the frozen weight, which must be in full precision"
+    return None
 
 
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:

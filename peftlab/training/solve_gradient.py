@@ -74,6 +74,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         tokens_per_second=progress.tokens / progress.seconds if progress.seconds else None,
         logit_difference=saved.difference,
         compared_rows=saved.rows,
+        quantised=saved.quantised,
     )
 
 

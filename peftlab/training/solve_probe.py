@@ -70,4 +70,5 @@ def solve_by_probe(found: Found, sitting: Sitting) -> Outcome:
         tokens_per_second=None,
         logit_difference=saved.difference,
         compared_rows=saved.rows,
+        quantised=saved.quantised,
     )

@@ -72,6 +72,16 @@ def test_lora_plus_needs_lora(recipe_file: Write) -> None:
     ]
 
 
+@pytest.mark.usefixtures("rates")
+def test_lion_needs_a_rate_of_its_own(recipe_file: Write) -> None:
+    path = recipe_file()
+    assert refused(path, "optimizer.name=lion_8bit", "train.learning_rate=auto") == [
+        "override 'train.learning_rate=auto': Lion needs a rate 3 to 10 times below AdamW's, which is 0.0005 by "
+        "default; write, say, 0.0001"
+    ]
+    read_recipe(path, ["optimizer.name=lion_8bit", "train.learning_rate=1e-4"])
+
+
 def test_a_head_starts_from_the_probe_only_with_an_encoder(recipe_file: Write) -> None:
     path = recipe_file()
     assert read_recipe(path, ["head.init=probe"]).head.init == "probe"
@@ -79,24 +89,53 @@ def test_a_head_starts_from_the_probe_only_with_an_encoder(recipe_file: Write) -
     assert line.startswith("override 'head.init=probe': a probe starts from an encoder's embeddings, and tfidf uses no")
 
 
-def test_int8_needs_a_frozen_encoder(recipe_file: Write) -> None:
-    (line,) = refused(recipe_file(), FULL, "encoder.load_in=int8")
+@pytest.mark.parametrize(("kind", "bits"), [("int8", 8), ("nf4", 4)])
+def test_quantised_weights_need_a_frozen_encoder(kind: str, bits: int, recipe_file: Write) -> None:
+    (line,) = refused(recipe_file(), FULL, f"encoder.load_in={kind}")
     assert line == (
-        "override 'encoder.load_in=int8': full trains the encoder, which 8-bit weights do not allow; write \"full\""
+        f"override 'encoder.load_in={kind}': full trains the encoder, which {bits}-bit weights do not allow; "
+        'write "full"'
     )
 
 
-def test_int8_needs_bitsandbytes_and_names_the_install_line(
-    recipe_file: Write, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_quantised_weights_need_bitsandbytes_and_the_install_line_is_named(
+    kind: str, recipe_file: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = recipe_file()
     monkeypatch.setattr(crosschecks, "find_spec", lambda _: None)
-    assert refused(path, "encoder.load_in=int8") == [
-        "override 'encoder.load_in=int8': int8 needs bitsandbytes, which is not installed; "
+    assert refused(path, f"encoder.load_in={kind}") == [
+        f"override 'encoder.load_in={kind}': {kind} needs bitsandbytes, which is not installed; "
         'pip install "peftlab[quantised]"'
     ]
     monkeypatch.setattr(crosschecks, "find_spec", lambda _: find_spec("json"))
-    assert read_recipe(path, ["encoder.load_in=int8"]).encoder is not None
+    assert read_recipe(path, [f"encoder.load_in={kind}"]).encoder is not None
+
+
+def test_a_method_that_is_not_known_to_fit_quantised_weights_is_refused(
+    recipe_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe_file()
+    monkeypatch.setattr(crosschecks, "find_spec", lambda _: find_spec("json"))
+    monkeypatch.setattr(plugins.load_plugin("methods", "lora"), "QUANTISED", ("nf4",))
+    assert refused(path, "encoder.load_in=int8") == [
+        "override 'encoder.load_in=int8': lora is not known to train rightly on int8 weights; write \"full\""
+    ]
+    read_recipe(path, ["encoder.load_in=nf4"])
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_starts_that_are_taken_from_the_weights_need_them_in_full_precision(
+    init: str, kind: str, recipe_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe_file()
+    monkeypatch.setattr(crosschecks, "find_spec", lambda _: find_spec("json"))
+    read_recipe(path, [f"method.init={init}"])
+    assert refused(path, f"method.init={init}", f"encoder.load_in={kind}") == [
+        f"override 'method.init={init}': {init} takes A and B from the frozen weight, which must be in full "
+        f'precision, and encoder.load_in is "{kind}"; remove one of both'
+    ]
 
 
 def test_data_must_name_rows(recipe_file: Write) -> None:
