@@ -117,7 +117,7 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     state = getattr(weight, "quant_state", None)
     while state is not None:
         yield from (value for value in vars(state).values() if isinstance(value, torch.Tensor))
-        state = state.state2
+        state = getattr(state, "state2", None)
 
 
 def _stored(tensors: Sequence[torch.Tensor] | Iterator[torch.Tensor]) -> int:

@@ -156,6 +156,23 @@ def test_a_text_has_the_same_logits_beside_an_outlier(kind: str, tiny_encoder: C
     assert torch.allclose(alone, beside, atol=1e-6)
 
 
+def test_4_bit_weights_keep_their_layout_on_a_cpu_that_multiplies_bf16(
+    tiny_encoder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There bitsandbytes would lay them out anew in the first evaluation, for a kernel that knows no backward pass."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    loaded = load(tiny_encoder(), "nf4")
+    model = lora.attach(loaded.model, lora.Config(), loaded.anatomy)
+    layers = [module for module in model.modules() if hasattr(module, "support_avx512bf16_for_cpu")]
+
+    assert len(layers) == 12
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    logits(model)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters() if name in before)
+    train(model, 1)
+
+
 def test_linear_layers_take_at_most_35_per_cent_of_fp32(kind: str, tiny_encoder: Callable[..., Path]) -> None:
     """Scales and code books counted; a pooler, which stays in full precision, counted too."""
     for pooling in ("native", "mean"):

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from peftlab import predict, show, train
+from peftlab.evaluation.predictor import load_predictor
+from peftlab.runs.folder import run_recipe
 from peftlab.runs.result import Result, read_result
 from peftlab.training import supervise
 
@@ -95,17 +98,12 @@ def test_a_run_on_quantised_weights_resumes_to_the_same_bits_and_says_what_it_sa
 
 
 def test_the_drift_is_that_of_the_same_trained_part_on_the_full_encoder(tiny_recipe: Write, tmp_path: Path) -> None:
-    """Recomputed by hand: the validation rows through the run, and through the same run said to be in full precision."""
-    import numpy as np
-
-    from peftlab.evaluation.predictor import load_predictor
-
+    """Recomputed by hand: the validation rows through the run, and through the run said to be in full precision."""
     folder = tmp_path / "run"
     measured = run(tiny_recipe(), folder, "encoder.load_in=int8", "encoder.dtype=bf16").encoder.quantised
-    split = Path(
-        next(line.split('"')[1] for line in (folder / "recipe.toml").read_text().splitlines() if "validation =" in line)
-    )
-    texts = [json.loads(line)["text"] for line in split.read_text(encoding="utf-8").splitlines()]
+    split = run_recipe(folder).data.validation
+    assert split is not None
+    texts = [json.loads(line)["text"] for line in Path(split).read_text(encoding="utf-8").splitlines()]
     own = load_predictor(folder).logits(texts, None)
     recipe = folder / "recipe.toml"
     text = recipe.read_text(encoding="utf-8").replace('load_in = "int8"', 'load_in = "full"')
