@@ -21,7 +21,8 @@ class WeightOnlyLinear8bit(Linear8bitLt):
     def forward(self, x: Tensor) -> Tensor:
         """Return x W^T + b, [..., outputs]; the weights are read back for this call only, also in the backward pass."""
         layer: Any = self
-        if layer.weight.CB is not None:
+        # peft's DoRA puts a new parameter in place of the weight in each forward pass on a CPU, without its scales.
+        if layer.weight.CB is not None and layer.weight.SCB is not None:
             layer.init_8bit_state()
         layer.state.is_training = True
         bias = self.bias.to(x.dtype) if self.bias is not None else None

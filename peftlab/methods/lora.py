@@ -53,6 +53,8 @@ def unfit_for_quantised(config: Config) -> tuple[str, str] | None:
     """Return the key of `config` that needs full-precision weights, and why; None where there is none."""
     if config.init in {"pissa", "olora"}:
         return "init", f"{config.init} takes A and B from the frozen weight, which must be in full precision"
+    if config.init == "orthogonal":
+        return "init", "orthogonal gives A and B the frozen weight's type (peft 0.21), which must be one of fractions"
     return None
 
 

@@ -129,6 +129,27 @@ def test_a_method_evaluates_trains_evaluates_trains_and_reloads_to_the_same_logi
     assert torch.equal(logits(load_trained(bare.model, tmp_path / "trained", attach)), logits(model))
 
 
+@pytest.mark.parametrize("config", [{"dora": True}, {"rslora": True}, {"init": "gaussian"}])
+def test_variants_of_lora_train_and_reload(
+    config: dict[str, object], kind: str, tiny_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """DoRA reads the weights back for its norms, in every forward pass."""
+    settings = lora.Config.model_validate(config)
+    loaded = load(tiny_encoder(), kind, pooling="mean")
+    model = lora.attach(loaded.model, settings, loaded.anatomy)
+    logits(model)
+    losses = train(model, 3)
+    logits(model)
+    losses += train(model, 3)
+    save_trained(model, tmp_path / "trained", encoder_name="tiny")
+    bare = load(tiny_encoder(), kind, seed=99, pooling="mean")
+    fresh = load_trained(bare.model, tmp_path / "trained", lambda given: given)
+
+    assert losses[-1] < losses[0]
+    assert torch.equal(logits(fresh), logits(model))
+    assert torch.equal(logits(fresh), logits(fresh))
+
+
 def test_evaluation_computes_as_training_does(kind: str, tiny_encoder: Callable[..., Path]) -> None:
     """Bitsandbytes alone also rounds the activations in evaluation, and lays 4-bit weights out for another kernel."""
     loaded = load(tiny_encoder(), kind)

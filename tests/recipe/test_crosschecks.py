@@ -124,17 +124,23 @@ def test_a_method_that_is_not_known_to_fit_quantised_weights_is_refused(
     read_recipe(path, ["encoder.load_in=nf4"])
 
 
-@pytest.mark.parametrize("init", ["pissa", "olora"])
+@pytest.mark.parametrize(
+    ("init", "reason"),
+    [
+        ("pissa", "pissa takes A and B from the frozen weight, which must be in full precision"),
+        ("olora", "olora takes A and B from the frozen weight, which must be in full precision"),
+        ("orthogonal", "orthogonal gives A and B the frozen weight's type (peft 0.21), which must be one of fractions"),
+    ],
+)
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
-def test_starts_that_are_taken_from_the_weights_need_them_in_full_precision(
-    init: str, kind: str, recipe_file: Write, monkeypatch: pytest.MonkeyPatch
+def test_starts_of_lora_that_need_weights_in_full_precision_are_refused_on_others(
+    init: str, reason: str, kind: str, recipe_file: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = recipe_file()
     monkeypatch.setattr(crosschecks, "find_spec", lambda _: find_spec("json"))
     read_recipe(path, [f"method.init={init}"])
     assert refused(path, f"method.init={init}", f"encoder.load_in={kind}") == [
-        f"override 'method.init={init}': {init} takes A and B from the frozen weight, which must be in full "
-        f'precision, and encoder.load_in is "{kind}"; remove one of both'
+        f"override 'method.init={init}': {reason}, and encoder.load_in is \"{kind}\"; remove one of both"
     ]
 
 

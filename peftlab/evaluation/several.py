@@ -1,0 +1,158 @@
+"""Several finished runs on one encoder in memory: each answers as it does alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.data.tokens import tokenise
+from peftlab.encoders.load import HeadShape, load_classifier, load_tokenizer
+from peftlab.encoders.several import SharedEncoder
+from peftlab.encoders.source import find_again
+from peftlab.errors import RunError
+from peftlab.evaluation.forward import logits_of
+from peftlab.recipe.plugins import load_plugin
+from peftlab.runs.folder import run_recipe
+from peftlab.runs.model_record import TOKENIZER, TRAINED, EncoderRecord, read_model_record
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from peftlab.encoders.anatomy import Anatomy
+    from peftlab.recipe.records import Encoder, Recipe
+
+
+@dataclass(frozen=True)
+class Row:
+    """A text for the run that was added as `name`; `pair` is its second text, for runs on pairs."""
+
+    name: str
+    text: str
+    pair: str | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is known of a run that was added: where it was, its labels in the order of its logits, its recipe."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    recipe: Recipe
+    tokenizer: Any
+
+
+class SeveralRuns:
+    """Finished runs of one encoder, added and removed by name. The first one added decides on the encoder."""
+
+    def __init__(self) -> None:
+        """Start without a run; nothing is loaded yet."""
+        self._members: dict[str, Member] = {}
+        self._shared: SharedEncoder | None = None
+        self._of: tuple[EncoderRecord, Encoder] | None = None
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """The runs by name, in the order in which they were added."""
+        return dict(self._members)
+
+    def add(self, name: str, folder: Path) -> None:
+        """Load the run in `folder` under `name`.
+
+        Raises RunError where the name is taken, the run is not whole, has no encoder, was trained on another encoder or
+        on the same one stored otherwise, or changes the encoder's own weights; EncoderError where the encoder changed.
+        """
+        import torch
+
+        record, recipe = read_model_record(folder), run_recipe(folder)
+        if record.encoder is None or recipe.encoder is None:
+            raise RunError(f"{folder} has no encoder (method {recipe.method.name!r}): there is nothing to share")
+        # The pooling that training came to; `auto` might come out differently with other files beside the weights.
+        settings = recipe.encoder.model_copy(update={"pooling": record.encoder.pooling})
+        head = HeadShape(len(record.labels), recipe.head.dropout)
+        shared = self._shared
+        if shared is None:
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            found = record.encoder
+            files = find_again(found.used, found.revision, found.sha256, Path(found.folder))
+            loaded = load_classifier(settings, files.folder, head, device=device)
+            loaded.model.to(device)
+            shared = SharedEncoder(loaded, settings)
+        else:
+            self._refuse_other(folder, record.encoder, settings)
+        method = load_plugin("methods", recipe.method.name)
+
+        def attach(model: nn.Module, anatomy: Anatomy) -> nn.Module:
+            attached: nn.Module = method.attach(model, recipe.method.config, anatomy)
+            return attached
+
+        shared.add(name, folder / TRAINED, head, record.encoder.pooling, attach)
+        if self._shared is None:
+            self._shared, self._of = shared, (record.encoder, settings)
+        self._members[name] = Member(folder, record.labels, recipe, load_tokenizer(folder / TOKENIZER))
+
+    def remove(self, name: str) -> None:
+        """Forget the run of this name; RunError where there is none. The encoder stays."""
+        self._known(name)
+        if self._shared is not None:
+            self._shared.remove(name)
+        del self._members[name]
+
+    def logits(self, name: str, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Return the logits of the run of this name, [texts, its labels]: those that it has alone."""
+        member = self._known(name)
+        if (pairs is None) != (member.recipe.data.pair is None):
+            raise RunError(f"{name!r} labels {'single texts' if pairs is not None else 'pairs of texts'}")
+        if self._shared is None or member.recipe.encoder is None:
+            raise AssertionError("a run was added")
+        model = self._shared.use(name)
+        tokens = tokenise(member.tokenizer, texts, pairs, member.recipe.encoder.max_length)
+        device = next(model.parameters()).device
+        return logits_of(model, tokens, batch_size=member.recipe.evaluation.batch_size, device=device)
+
+    def predict_mixed(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        """Return the logits of each row by the run that it names, [labels of that run], in the order of `rows`.
+
+        Rows are grouped by run: one pass through the encoder has rows of one run only. peft's `adapter_names`, which
+        would mix them, gives wrong logits without a word for most methods (peft 0.21), and cannot mix head sizes.
+        """
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            self._known(row.name)
+            places.setdefault(row.name, []).append(place)
+        found: dict[int, NDArray[np.float32]] = {}
+        for name, some in places.items():
+            paired = self._members[name].recipe.data.pair is not None
+            seconds = [rows[place].pair for place in some]
+            if any((second is not None) != paired for second in seconds):
+                raise RunError(f"{name!r} labels {'pairs of texts' if paired else 'single texts'}")
+            pairs = [second for second in seconds if second is not None] if paired else None
+            values = self.logits(name, [rows[place].text for place in some], pairs)
+            found.update(zip(some, values, strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    def _known(self, name: str) -> Member:
+        if name not in self._members:
+            known = ", ".join(map(repr, self._members)) or "none yet"
+            raise RunError(f"there is no run named {name!r}; there are: {known}")
+        return self._members[name]
+
+    def _refuse_other(self, folder: Path, record: EncoderRecord, settings: Encoder) -> None:
+        if self._of is None:
+            raise AssertionError("the first run decides")
+        known, stored = self._of
+        if record.sha256 != known.sha256:
+            raise RunError(
+                f"{folder} was trained on the encoder {record.used} (SHA-256 {record.sha256[:12]}), the runs here on "
+                f"{known.used} ({known.sha256[:12]}); runs share an encoder only if it is the same"
+            )
+        for key in ("load_in", "dtype"):
+            if getattr(settings, key) != getattr(stored, key):
+                raise RunError(
+                    f"{folder} was trained with encoder.{key} = {getattr(settings, key)!r}, the runs here with "
+                    f"{getattr(stored, key)!r}; its logits would not be its own"
+                )
