@@ -16,6 +16,7 @@ VERBS = {
     "train": ("peftlab.train", "train, score and save one recipe"),
     "check": ("peftlab.check", "find every mistake in a recipe and its data, and print the plan, without training"),
     "predict": ("peftlab.predict", "label texts with a finished run"),
+    "combine": ("peftlab.combine", "sum the LoRA adapters of several runs into one"),
     "list": ("peftlab.listing", "list recipes, methods, tasks and bundled encoders"),
     "show": ("peftlab.show", "print what a run measured"),
     "schema": ("peftlab.schema", "print the JSON Schema of recipes, for editors"),
