@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from peftlab import train
 from peftlab.errors import RunError
 from peftlab.evaluation.predictor import load_predictor
 from peftlab.evaluation.several import Row, SeveralRuns
-from tests.conftest import write_tiny_encoder
 
 TEXTS = ["refund my card", "where is the parcel it is late why", "the screen is not a fits", "i was charged"]
 
@@ -24,7 +25,7 @@ def runs(
     tiny_encoder: Callable[..., Path],
     tiny_tickets: Callable[..., Path],
 ) -> dict[str, Path]:
-    """Train tiny runs: three labels and two, LoRA and head, mean and cls; one in 8 bit, one on another encoder."""
+    """Train tiny runs: three labels and two, LoRA and head, mean and cls; and some that do not belong."""
     folder = tmp_path_factory.mktemp("several")
     two = folder / "two"
     two.mkdir()
@@ -32,14 +33,12 @@ def runs(
         rows = [json.loads(line) for line in (tiny_tickets() / f"{split}.jsonl").read_text("utf-8").splitlines()]
         kept = [json.dumps(row) + "\n" for row in rows if row["label"] != "product"]
         (two / f"{split}.jsonl").write_text("".join(kept), encoding="utf-8")
-    (folder / "encoder").mkdir()
-    other = write_tiny_encoder(folder / "encoder", "bert", seed=5)
 
-    def run(name: str, method: str, rows: Path, *settings: str, encoder: Path | None = None) -> Path:
+    def run(name: str, method: str, rows: Path, *settings: str) -> Path:
         recipe = folder / f"{name}.toml"
         files = "\n".join(f'{split} = "{rows / split}.jsonl"' for split in ("train", "validation", "test"))
         recipe.write_text(
-            f'[encoder]\nname = "{encoder or tiny_encoder()}"\npooling = "mean"\nmax_length = 16\n\n'
+            f'[encoder]\nname = "{tiny_encoder()}"\npooling = "mean"\nmax_length = 16\n\n'
             f'[task]\nname = "classification"\n\n[data]\n{files}\n\n[method]\nname = "{method}"\n\n'
             '[train]\nepochs = 2\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\n\n[run]\ntrackers = []\n',
             encoding="utf-8",
@@ -47,14 +46,21 @@ def runs(
         assert train.main([str(recipe), *settings, f"run.dir={folder / 'runs' / name}"]) == 0
         return folder / "runs" / name
 
+    def changed(name: str, file: str, pattern: str, new: str) -> Path:
+        shutil.copytree(folder / "runs" / "head", folder / "runs" / name)
+        path = folder / "runs" / name / file
+        text, count = re.subn(pattern, new, path.read_text(encoding="utf-8"))
+        assert count == 1
+        path.write_text(text, encoding="utf-8")
+        return folder / "runs" / name
+
     return {
         "lora": run("lora", "lora", tiny_tickets()),
         "two": run("two", "lora", two, "method.r=2", "encoder.pooling=cls", "encoder.max_length=8"),
         "head": run("head", "head", two, "train.seed=3"),
-        "full": run("full", "full", two),
         "tfidf": run("tfidf", "tfidf", two),
-        "bf16": run("bf16", "head", two, "encoder.dtype=bf16"),
-        "other": run("other", "head", two, encoder=other),
+        "bf16": changed("bf16", "recipe.toml", 'dtype = "auto"', 'dtype = "bf16"'),
+        "other": changed("other", "model.json", '"sha256": "...', '"sha256": "000'),
     }
 
 
@@ -95,7 +101,6 @@ def test_runs_come_and_go(runs: dict[str, Path], several: SeveralRuns) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("full", "of the encoder's parameters: it is an encoder of its own"),
         ("tfidf", "has no encoder .method 'tfidf'.: there is nothing to share"),
         ("bf16", "was trained with encoder.dtype = 'bf16', the runs here with 'auto'"),
         ("other", "was trained on the encoder .*runs share an encoder only if it is the same"),
