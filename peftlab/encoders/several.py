@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.encoders.load import HeadShape, LoadedEncoder, Pooling, around
+from peftlab.encoders.mixed import Change, Part, adapter_of, mixture
 from peftlab.encoders.saved import load_trained, saved_names
 from peftlab.errors import RunError
 
@@ -39,24 +40,6 @@ _TABLES = (
 _ABSENT = object()
 
 
-@dataclass(frozen=True)
-class Change:
-    """An entry of a module's table that a trained part changes: `before` in the bare encoder, `after` in use."""
-
-    table: dict[Any, Any]
-    key: Any
-    before: Any
-    after: Any
-
-
-@dataclass(frozen=True)
-class Part:
-    """A trained part: its model, which is right only while it is in use, and what it changes in the encoder."""
-
-    model: nn.Module
-    changes: tuple[Change, ...]
-
-
 class SharedEncoder:
     """One encoder, and the trained parts that have been added to it, by name."""
 
@@ -65,7 +48,9 @@ class SharedEncoder:
         self._loaded = loaded
         self._encoder = encoder
         self._parts: dict[str, Part] = {}
-        self._in_use: str | None = None
+        self._mixtures: dict[tuple[str, ...], Part] = {}
+        self._in_use: str | tuple[str, ...] | None = None
+        self._changed: tuple[Change, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,13 +72,30 @@ class SharedEncoder:
         """
         if name in self._parts:
             raise RunError(f"there is an adapter named {name!r} already; remove it first, or choose another name")
-        self.use(None)
         shell = around(self._loaded, self._encoder, head, pooling)
-        body = shell.model.get_submodule(shell.anatomy.encoder)
+
+        def build(body: nn.Module) -> nn.Module:
+            self._give_own(body, shell.anatomy, folder)
+            return load_trained(shell.model, folder, lambda bare: attach(bare, shell.anatomy))
+
+        self._parts[name] = self._part(build, folder)
+
+    def mixed(self, names: tuple[str, ...]) -> nn.Module:
+        """Return a model of the parts of these names together, put to use; see `peftlab.encoders.mixed`."""
+        if self._in_use != names:
+            if names not in self._mixtures:
+                adapters = [adapter_of(self.use(name)) for name in names]
+                self._mixtures = {names: self._part(lambda body: mixture(self._loaded, body, adapters), Path())}
+            self._switch(names, self._mixtures[names])
+        return self._mixtures[names].model
+
+    def _part(self, build: Callable[[nn.Module], nn.Module], folder: Path) -> Part:
+        """Let `build` change the bare encoder and make a model; note the changes, and undo them."""
+        self.use(None)
+        body = self._loaded.model.get_submodule(self._loaded.anatomy.encoder)
         before, weights = _tables(body), _weights(body)
         try:
-            self._give_own(body, shell.anatomy, folder)
-            model = load_trained(shell.model, folder, lambda bare: attach(bare, shell.anatomy))
+            model = build(body)
             changes = tuple(_changes(before))
             for parameter in model.parameters():
                 parameter.requires_grad_(False)
@@ -107,14 +109,14 @@ class SharedEncoder:
                 f"the trained part in {folder} changes {moved} of the encoder's own weights, so that it cannot share "
                 "the encoder; load it by itself"
             )
-        self._parts[name] = Part(model, changes)
+        return Part(model, changes)
 
     def remove(self, name: str) -> None:
         """Forget the part of this name; RunError where there is none."""
         self.part(name)
-        if self._in_use == name:
-            self.use(None)
+        self.use(None)
         del self._parts[name]
+        self._mixtures.clear()
 
     def part(self, name: str) -> Part:
         """Return the part of this name; RunError where there is none."""
@@ -127,12 +129,16 @@ class SharedEncoder:
         """Put the part of this name into the encoder and return its model; None gives the bare encoder back."""
         wanted = self.part(name) if name is not None else None
         if name != self._in_use:
-            for change in self._parts[self._in_use].changes if self._in_use is not None else ():
-                _put(change.table, change.key, change.before)
-            for change in wanted.changes if wanted is not None else ():
-                _put(change.table, change.key, change.after)
-            self._in_use = name
+            self._switch(name, wanted)
         return wanted.model if wanted is not None else self._loaded.model.get_submodule(self._loaded.anatomy.encoder)
+
+    def _switch(self, name: str | tuple[str, ...] | None, wanted: Part | None) -> None:
+        for change in self._changed:
+            _put(change.table, change.key, change.before)
+        self._changed = wanted.changes if wanted is not None else ()
+        for change in self._changed:
+            _put(change.table, change.key, change.after)
+        self._in_use = name
 
     def _give_own(self, body: nn.Module, anatomy: Anatomy, folder: Path) -> None:
         """Put copies in place of the modules whose weights the folder brings by name; loading writes into them."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.data.tokens import tokenise
+from peftlab.data.tokens import Tokens, batches_by_length, joined, pad, tokenise
 from peftlab.encoders.load import HeadShape, load_classifier, load_tokenizer
+from peftlab.encoders.mixed import can_mix, mixed_logits
 from peftlab.encoders.several import SharedEncoder
 from peftlab.encoders.source import find_again
 from peftlab.errors import RunError
@@ -117,23 +118,54 @@ class SeveralRuns:
     def predict_mixed(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """Return the logits of each row by the run that it names, [labels of that run], in the order of `rows`.
 
-        Rows are grouped by run: one pass through the encoder has rows of one run only. peft's `adapter_names`, which
-        would mix them, gives wrong logits without a word for most methods (peft 0.21), and cannot mix head sizes.
+        Rows of runs that may meet in one forward pass (plain LoRA under a pooled head) are mixed there; the others are
+        grouped by run. Either way a row's logits are those of the run alone, up to rounding.
         """
+        for row in rows:
+            if (row.pair is not None) != (self._known(row.name).recipe.data.pair is not None):
+                expected = "single texts" if row.pair is not None else "pairs of texts"
+                raise RunError(f"{row.name!r} labels {expected}")
+        if self._shared is None:
+            return []
         places: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
-            self._known(row.name)
             places.setdefault(row.name, []).append(place)
+        mixing = [name for name in places if can_mix(self._shared.part(name))]
         found: dict[int, NDArray[np.float32]] = {}
-        for name, some in places.items():
-            paired = self._members[name].recipe.data.pair is not None
-            seconds = [rows[place].pair for place in some]
-            if any((second is not None) != paired for second in seconds):
-                raise RunError(f"{name!r} labels {'pairs of texts' if paired else 'single texts'}")
-            pairs = [second for second in seconds if second is not None] if paired else None
-            values = self.logits(name, [rows[place].text for place in some], pairs)
-            found.update(zip(some, values, strict=True))
+        if len(mixing) > 1:
+            some = [place for place, row in enumerate(rows) if row.name in mixing]
+            found.update(zip(some, self._mixed(self._shared, [rows[place] for place in some]), strict=True))
+        for name in places.keys() - (mixing if len(mixing) > 1 else ()):
+            own = [rows[place] for place in places[name]]
+            pairs = [row.pair for row in own if row.pair is not None]
+            found.update(zip(places[name], self.logits(name, [row.text for row in own], pairs or None), strict=True))
         return [found[place] for place in range(len(rows))]
+
+    def _mixed(self, shared: SharedEncoder, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        """Return the logits of each row from passes in which rows of several runs stand together."""
+        import torch
+
+        names = tuple(name for name in self._members if any(row.name == name for row in rows))
+        parts = [shared.part(name) for name in names]
+        tokens = joined([self._tokens(row) for row in rows])
+        model = shared.mixed(names)
+        device = next(model.parameters()).device
+        size = min(self._members[name].recipe.evaluation.batch_size for name in names)
+        found: dict[int, NDArray[np.float32]] = {}
+        with torch.inference_mode():
+            for some in batches_by_length(tokens.lengths, size):
+                batch = {key: tensor.to(device) for key, tensor in pad(tokens, some).items()}
+                numbers = [names.index(rows[place].name) for place in some]
+                for place, values in zip(some, mixed_logits(model, parts, numbers, batch), strict=True):
+                    found[int(place)] = values.float().cpu().numpy()
+        return [found[place] for place in range(len(rows))]
+
+    def _tokens(self, row: Row) -> Tokens:
+        member = self._members[row.name]
+        if member.recipe.encoder is None:
+            raise AssertionError("members have an encoder")
+        pairs = [row.pair] if row.pair is not None else None
+        return tokenise(member.tokenizer, [row.text], pairs, member.recipe.encoder.max_length)
 
     def _known(self, name: str) -> Member:
         if name not in self._members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from peftlab.encoders.load import HeadShape, LoadedEncoder, Pooling, load_classifier
+from peftlab.encoders.mixed import MIXING, can_mix, mixed_logits
 from peftlab.encoders.saved import load_trained, save_trained
 from peftlab.encoders.several import SharedEncoder
 from peftlab.encoders.trainable import trained_parameters
@@ -134,6 +136,63 @@ def test_parts_of_different_methods_share_an_encoder(
 
     for name in ("head", "dora", "r8", "r2", "head", "r2", "dora"):
         assert torch.equal(logits(one.use(name)), parts[name].logits), name
+
+
+# For each method that may be mixed: parts of different ranks, scalings, target modules and label counts.
+MIXED = {
+    "LORA": [
+        (3, lora.Config()),
+        (5, lora.Config(r=2, alpha=8.0, target_modules=("query", "ffn_out"))),
+        (2, lora.Config(r=4, rslora=True, layers=(-1,))),
+    ]
+}
+
+
+@pytest.mark.parametrize("method", MIXING)
+@pytest.mark.parametrize("load_in", ["full", "int8", "nf4"])
+def test_rows_of_several_parts_in_one_forward_pass_have_the_logits_of_their_own_part(
+    load_in: str, method: str, tiny_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Every entry of the list of methods that may be mixed, in both poolings, to 1e-5."""
+    if load_in != "full":
+        pytest.importorskip("bitsandbytes", reason="absent: bitsandbytes")
+    folder, one = tiny_encoder(), shared(tiny_encoder(), settings("mean", load_in))
+    parts = {}
+    for (labels, config), pooling in zip(MIXED[method], ("mean", "cls", "mean"), strict=True):
+        parts[str(labels)] = trained(folder, settings(pooling, load_in), lora, labels, tmp_path / str(labels), config)
+        add(one, str(labels), parts[str(labels)])
+    names = ("5", "3", "2")
+    order = [2, 0, 1, 1, 0, 2]
+    ids = torch.tensor([[2, 9, 12, 30, 3], [2, 40, 3, 0, 0]]).repeat_interleave(3, dim=0)
+    batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+    assert all(can_mix(one.part(name)) for name in names)
+    with torch.inference_mode():
+        given = mixed_logits(one.mixed(names), [one.part(name) for name in names], order, batch)
+
+    for place, (number, values) in enumerate(zip(order, given, strict=True)):
+        assert torch.allclose(values, parts[names[number]].logits[place // 3], rtol=0, atol=1e-5)
+    assert torch.equal(logits(one.use("5")), parts["5"].logits)
+    with torch.inference_mode():
+        again = mixed_logits(one.mixed(("3", "5")), [one.part("3"), one.part("5")], [0, 1, 0, 1, 1, 0], batch)
+    assert torch.allclose(again[4], parts["5"].logits[1], rtol=0, atol=1e-5)
+    one.remove("3")
+    with pytest.raises(RunError, match="there is no adapter named '3'"):
+        one.mixed(("3", "5"))
+
+
+def test_only_plain_lora_under_a_pooled_head_is_mixed(tiny_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """DoRA, other methods and an architecture's own head go one part at a time."""
+    folder = tiny_encoder()
+    for pooling, method, config in (
+        ("mean", lora, lora.Config(dora=True)),
+        ("mean", head, head.Config()),
+        ("native", lora, lora.Config()),
+    ):
+        one, encoder = shared(folder, settings(pooling)), settings(pooling)
+        path = tmp_path / f"{pooling}-{method.__name__}"
+        shutil.rmtree(path, ignore_errors=True)
+        add(one, "part", trained(folder, encoder, method, 3, path, config))
+        assert not can_mix(one.part("part"))
 
 
 def test_a_pooler_that_the_checkpoint_lacks_is_each_parts_own(
