@@ -129,6 +129,31 @@ def test_a_method_evaluates_trains_evaluates_trains_and_reloads_to_the_same_logi
     assert torch.equal(logits(load_trained(bare.model, tmp_path / "trained", attach)), logits(model))
 
 
+@pytest.mark.parametrize(("name", "kind"), FITTING)
+def test_what_was_trained_on_quantised_weights_does_nearly_the_same_on_full_ones(
+    name: str, kind: str, tiny_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A method that takes the bytes of a weight for its values trains as well, towards something else."""
+    method: ModuleType = load_plugin("methods", name)
+    untrained: dict[str, torch.Tensor] = {}
+    trained: dict[str, torch.Tensor] = {}
+    for load_in in (kind, "full"):
+        loaded = load(tiny_encoder(), load_in, pooling="mean")
+        model = method.attach(loaded.model, method.Config(), loaded.anatomy)
+        untrained[load_in] = logits(model)
+        if load_in == kind:
+            train(model, 8)
+            save_trained(model, tmp_path / "trained", encoder_name="tiny")
+            trained[load_in] = logits(model)
+    bare = load(tiny_encoder(), "full", seed=99, pooling="mean")
+    attach = partial(method.attach, config=method.Config(), anatomy=bare.anatomy)
+    trained["full"] = logits(load_trained(bare.model, tmp_path / "trained", attach))
+    effect = (trained["full"] - untrained["full"]).abs().max()
+
+    assert (untrained[kind] - untrained["full"]).abs().max() < 0.02
+    assert (trained[kind] - trained["full"]).abs().max() < 0.2 * effect
+
+
 @pytest.mark.parametrize("config", [{"dora": True}, {"rslora": True}, {"init": "gaussian"}])
 def test_variants_of_lora_train_and_reload(
     config: dict[str, object], kind: str, tiny_encoder: Callable[..., Path], tmp_path: Path
