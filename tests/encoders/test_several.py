@@ -96,7 +96,7 @@ def body_state(to: SharedEncoder) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("method", SHARING)
-@pytest.mark.parametrize(("model_type", "pooling"), [("bert", "mean"), ("distilbert", "native")])
+@pytest.mark.parametrize(("model_type", "pooling"), [("bert", "mean"), ("roberta", "cls")])
 def test_two_parts_of_a_method_with_other_label_counts_switch_without_a_trace(
     method: str, model_type: str, pooling: str, tiny_encoder: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -135,6 +135,24 @@ def test_parts_of_different_methods_share_an_encoder(
         add(one, name, part)
 
     for name in ("head", "dora", "r8", "r2", "head", "r2", "dora"):
+        assert torch.equal(logits(one.use(name)), parts[name].logits), name
+
+
+@pytest.mark.parametrize("model_type", ["bert", "distilbert", "albert", "electra"])
+def test_an_architectures_own_head_is_each_parts_own(
+    model_type: str, tiny_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """With its pre-classifier or dense layer, whatever the number of labels."""
+    folder, encoder = tiny_encoder(model_type), settings("native")
+    parts = {
+        str(labels): trained(folder, encoder, method, labels, tmp_path / str(labels))
+        for labels, method in ((3, lora), (5, lora), (4, head))
+    }
+    one = shared(folder, encoder)
+    for name, part in parts.items():
+        add(one, name, part)
+
+    for name in ("4", "3", "5", "4", "5"):
         assert torch.equal(logits(one.use(name)), parts[name].logits), name
 
 
