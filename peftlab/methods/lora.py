@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from peftlab.recipe.plugins import LearningRate
-from peftlab.recipe.records import Fraction, Positive, Record
+from peftlab.recipe.records import Encoder, Fraction, Positive, Record
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,12 +49,13 @@ class Config(Record):
     """How A and B start. `pissa` and `olora` take them from the frozen weight, which is changed by as much."""
 
 
-def unfit_for_quantised(config: Config) -> tuple[str, str] | None:
-    """Return the key of `config` that needs full-precision weights, and why; None where there is none."""
+def unfit_for_quantised(config: Config, encoder: Encoder) -> tuple[str, str] | None:  # noqa: ARG001 the contract
+    """Return the key of the recipe that needs full-precision weights, and why; None where there is none."""
     if config.init in {"pissa", "olora"}:
-        return "init", f"{config.init} takes A and B from the frozen weight, which must be in full precision"
+        return "method.init", f"{config.init} takes A and B from the frozen weight, which must be in full precision"
     if config.init == "orthogonal":
-        return "init", "orthogonal gives A and B the frozen weight's type (peft 0.21), which must be one of fractions"
+        reason = "orthogonal gives A and B the frozen weight's type (peft 0.21), which must be one of fractions"
+        return "method.init", reason
     return None
 
 

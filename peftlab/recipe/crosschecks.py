@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from peftlab.recipe import plugins
 from peftlab.recipe.expectations import as_toml
@@ -103,7 +103,7 @@ def _method(draft: Draft, method: Choice[Record]) -> Iterator[Finding]:
         expected = f"a probe starts from an encoder's embeddings, and {method.name} uses no encoder"
         yield Finding(("head", "init"), expected, "remove the key")
     if draft.encoder is not None and draft.encoder.load_in != "full":
-        yield from _quantised(draft.encoder.load_in, method, module)
+        yield from _quantised(draft.encoder, method, module)
 
 
 def _lion(draft: Draft, usual: plugins.LearningRate | None) -> Iterator[Finding]:
@@ -113,14 +113,14 @@ def _lion(draft: Draft, usual: plugins.LearningRate | None) -> Iterator[Finding]
         yield Finding(("train", "learning_rate"), expected, f"write, say, {_number(usual.default / 5)}")
 
 
-def _quantised(kind: Literal["int8", "nf4"], method: Choice[Record], module: ModuleType) -> Iterator[Finding]:
-    """Refuse what cannot train on weights of this kind. A method names in `QUANTISED` the kinds it is tested on.
+def _quantised(encoder: Encoder, method: Choice[Record], module: ModuleType) -> Iterator[Finding]:
+    """Refuse what cannot train on quantised weights. A method names in `QUANTISED` the kinds that it is tested on.
 
-    Its `unfit_for_quantised(config)`, if it has one, gives the key of its own that stands against it, and why.
+    Its `unfit_for_quantised(config, encoder)`, if it has one, gives the key that stands against it, and why.
     """
-    path = ("encoder", "load_in")
+    kind, path = encoder.load_in, ("encoder", "load_in")
     if module.TRAINS_ENCODER:
-        bits = {"int8": 8, "nf4": 4}[kind]
+        bits = 8 if kind == "int8" else 4
         expected = f"{method.name} trains the encoder, which {bits}-bit weights do not allow"
         yield Finding(path, expected, 'write "full"')
     elif module.NEEDS_ENCODER and kind not in getattr(module, "QUANTISED", ()):
@@ -128,9 +128,10 @@ def _quantised(kind: Literal["int8", "nf4"], method: Choice[Record], module: Mod
     elif find_spec("bitsandbytes") is None:
         yield Finding(path, f"{kind} needs bitsandbytes, which is not installed", 'pip install "peftlab[quantised]"')
     unfit = getattr(module, "unfit_for_quantised", None)
-    found: tuple[str, str] | None = unfit(method.config) if unfit is not None else None
+    found: tuple[str, str] | None = unfit(method.config, encoder) if unfit is not None else None
     if found is not None:
-        yield Finding(("method", found[0]), f"{found[1]}, and encoder.load_in is {as_toml(kind)}", "remove one of both")
+        expected = f"{found[1]}, and encoder.load_in is {as_toml(kind)}"
+        yield Finding(tuple(found[0].split(".")), expected, "remove one of both")
 
 
 def _learning_rate(rate: float | str, method: str, usual: plugins.LearningRate | None) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import pytest
 from peftlab.errors import RecipeError
 from peftlab.recipe import crosschecks, plugins
 from peftlab.recipe.load import read_recipe
+from peftlab.recipe.records import Encoder, Record
 
 Write = Callable[..., Path]
 
@@ -122,6 +123,22 @@ def test_a_method_that_is_not_known_to_fit_quantised_weights_is_refused(
         "override 'encoder.load_in=int8': lora is not known to train rightly on int8 weights; write \"full\""
     ]
     read_recipe(path, ["encoder.load_in=nf4"])
+
+
+def test_a_method_may_need_the_other_weights_in_a_type_of_its_own(
+    recipe_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe_file()
+    monkeypatch.setattr(crosschecks, "find_spec", lambda _: find_spec("json"))
+
+    def unfit(config: Record, encoder: Encoder) -> tuple[str, str] | None:
+        return ("encoder.dtype", "lora multiplies in fp32") if encoder.dtype == "bf16" else None
+
+    monkeypatch.setattr(plugins.load_plugin("methods", "lora"), "unfit_for_quantised", unfit)
+    read_recipe(path, ["encoder.load_in=nf4"])
+    assert refused(path, "encoder.load_in=nf4", "encoder.dtype=bf16") == [
+        "override 'encoder.dtype=bf16': lora multiplies in fp32, and encoder.load_in is \"nf4\"; remove one of both"
+    ]
 
 
 @pytest.mark.parametrize(
