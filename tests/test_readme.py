@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peftlab import check, doctor, listing, predict, show, train
+from peftlab import check, combine, doctor, listing, predict, show, train
 from peftlab.errors import RecipeError
 from peftlab.recipe.load import read_recipe
 
@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARSERS = {
     "train": train.parser,
     "check": check.parser,
+    "combine": combine.parser,
     "predict": predict.parser,
     "show": show.parser,
     "list": listing.parser,
