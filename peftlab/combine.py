@@ -160,7 +160,7 @@ def _compared(
         ("encoder", record.encoder.sha256[:12], first.encoder.sha256[:12]),
         ("pooling", record.encoder.pooling, first.encoder.pooling),
         ("encoder.load_in", own.load_in, other.load_in),
-        ("encoder.dtype", own.dtype, other.dtype),
+        ("encoder.dtype", own.stored_as, other.stored_as),
         ("encoder.max_length", own.max_length, other.max_length),
         ("task", recipe.task.name, first_recipe.task.name),
         ("use of several labels a row", record.multi_label, first.multi_label),

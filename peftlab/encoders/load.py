@@ -188,8 +188,7 @@ def _weights(encoder: Encoder, device: torch.device | None, make: Callable[[], n
 def _dtype(encoder: Encoder) -> torch.dtype:
     import torch
 
-    dtypes = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    return dtypes[encoder.dtype]
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[encoder.stored_as]
 
 
 def _unquantised(make: Callable[[], nn.Module]) -> list[str]:

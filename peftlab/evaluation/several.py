@@ -182,9 +182,12 @@ class SeveralRuns:
                 f"{folder} was trained on the encoder {record.used} (SHA-256 {record.sha256[:12]}), the runs here on "
                 f"{known.used} ({known.sha256[:12]}); runs share an encoder only if it is the same"
             )
-        for key in ("load_in", "dtype"):
-            if getattr(settings, key) != getattr(stored, key):
+        for key, own, theirs in (
+            ("load_in", settings.load_in, stored.load_in),
+            ("dtype", settings.stored_as, stored.stored_as),
+        ):
+            if own != theirs:
                 raise RunError(
-                    f"{folder} was trained with encoder.{key} = {getattr(settings, key)!r}, the runs here with "
-                    f"{getattr(stored, key)!r}; its logits would not be its own"
+                    f"{folder} was trained with encoder.{key} = {own!r}, the runs here with {theirs!r}; its logits "
+                    "would not be its own"
                 )

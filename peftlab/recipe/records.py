@@ -43,6 +43,11 @@ class Encoder(Record):
     max_length: Annotated[int, Field(ge=4, le=8192)] = 128
     """Tokens kept of each text, special tokens included; `data_report.json` says how many rows are cut."""
 
+    @property
+    def stored_as(self) -> str:
+        """The type in which frozen weights are stored, `auto` resolved."""
+        return "fp32" if self.dtype == "auto" else self.dtype
+
 
 Severity = Literal["stop", "warn"]
 

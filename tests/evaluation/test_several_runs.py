@@ -102,7 +102,7 @@ def test_runs_come_and_go(runs: dict[str, Path], several: SeveralRuns) -> None:
     ("name", "sentence"),
     [
         ("tfidf", "has no encoder .method 'tfidf'.: there is nothing to share"),
-        ("bf16", "was trained with encoder.dtype = 'bf16', the runs here with 'auto'"),
+        ("bf16", "was trained with encoder.dtype = 'bf16', the runs here with 'fp32'"),
         ("other", "was trained on the encoder .*runs share an encoder only if it is the same"),
     ],
 )
