@@ -17,6 +17,7 @@ VERBS = {
     "check": ("peftlab.check", "find every mistake in a recipe and its data, and print the plan, without training"),
     "predict": ("peftlab.predict", "label texts with a finished run"),
     "pretrain": ("peftlab.pretrain", "train an encoder on unlabelled text, from scratch or from an existing one"),
+    "combine": ("peftlab.combine", "sum the LoRA adapters of several runs into one"),
     "list": ("peftlab.listing", "list recipes, methods, tasks and bundled encoders"),
     "show": ("peftlab.show", "print what a run measured"),
     "schema": ("peftlab.schema", "print the JSON Schema of recipes, for editors"),

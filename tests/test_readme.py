@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peftlab import check, doctor, listing, predict, pretrain, show, train
+from peftlab import check, combine, doctor, listing, predict, pretrain, show, train
 from peftlab.errors import RecipeError
 from peftlab.recipe.load import read_pretraining, read_recipe
 
@@ -19,6 +19,7 @@ PARSERS = {
     "train": train.parser,
     "pretrain": pretrain.parser,
     "check": check.parser,
+    "combine": combine.parser,
     "predict": predict.parser,
     "show": show.parser,
     "list": listing.parser,

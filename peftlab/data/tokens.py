@@ -128,3 +128,23 @@ def batches_by_length(lengths: NDArray[np.int64], size: int) -> Iterator[NDArray
     order = np.argsort(-lengths, kind="stable")
     for start in range(0, len(order), size):
         yield order[start : start + size]
+
+
+def first_rows(tokens: Tokens, rows: int) -> Tokens:
+    """Return the first `rows` texts of `tokens`."""
+    starts = tokens.starts[: rows + 1]
+    end = int(starts[-1])
+    segments = tokens.segments[:end] if tokens.segments is not None else None
+    return Tokens(tokens.ids[:end], segments, np.asarray(starts), tokens.pad_id, tokens.pad_left)
+
+
+def joined(parts: Sequence[Tokens]) -> Tokens:
+    """Return the texts of all `parts`, one or more, of one tokenizer, in their order."""
+    segments = [part.segments for part in parts if part.segments is not None]
+    return Tokens(
+        ids=np.concatenate([part.ids for part in parts]),
+        segments=np.concatenate(segments) if len(segments) == len(parts) else None,
+        starts=np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))]).astype(np.int64),
+        pad_id=parts[0].pad_id,
+        pad_left=parts[0].pad_left,
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.encoders.anatomy import Anatomy
+from peftlab.encoders.quantised import check_quantising, quantising, settle
 from peftlab.encoders.roles import in_a_layer
 from peftlab.encoders.trainable import keep_in_fp32
 from peftlab.errors import EncoderError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from peftlab.recipe.records import Encoder
 
 Pooling = Literal["native", "mean", "cls"]
+_FLAGS = ("is_loaded_in_8bit", "is_loaded_in_4bit")
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,13 @@ def load_classifier(
 ) -> LoadedEncoder:
     """Load the weights in `folder` under a head for `head.labels` labels, in evaluation mode.
 
-    The head is drawn from torch's global generator: seed it first. `device` is needed for 8-bit weights only; other
-    models are returned on the CPU. Raises EncoderError where the folder cannot be read as an encoder.
+    The head is drawn from torch's global generator: seed it first. `device` is needed for 8-bit and 4-bit weights only;
+    other models are returned on the CPU. Raises EncoderError where the folder cannot be read as an encoder or the
+    device cannot hold such weights, MissingPackage where bitsandbytes is absent.
     """
     pooling = choose_pooling(encoder, folder)
+    if encoder.load_in != "full":
+        check_quantising(encoder.load_in, device.type if device is not None else "cpu")
     with sentences_for(folder), quiet_loading():
         loaded = (
             _native(encoder, folder, head, device)
@@ -71,8 +76,46 @@ def load_classifier(
     # A reload makes these modules anew in the type that they have here: half precision would round what was trained.
     for name in loaded.anatomy.new_modules:
         keep_in_fp32(loaded.model.get_submodule(name))
+    if encoder.load_in != "full":
+        settle(loaded.model)
     loaded.model.eval()
     return loaded
+
+
+def around(loaded: LoadedEncoder, encoder: Encoder, head: HeadShape, pooling: Pooling) -> LoadedEncoder:
+    """Return a new model with a head of its own around the encoder that is in `loaded`: the same module, not a copy.
+
+    The values of the new head are arbitrary: a trained part is to be loaded over them. `pooling` may be `mean` where
+    `loaded` has `cls`, and the other way round. Raises EncoderError where one has the architecture's own head and the
+    other has not: their encoders differ by a pooler.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from peftlab.encoders.pooled import PooledClassifier
+
+    body: Any = loaded.model.get_submodule(loaded.anatomy.encoder)
+    if (pooling == "native") != (loaded.pooling == "native"):
+        raise EncoderError(
+            f"encoder.pooling is {pooling!r} here and {loaded.pooling!r} there; 'native' shares an encoder only with "
+            "'native', 'mean' and 'cls' with each other"
+        )
+    device = next(body.parameters()).device
+    model: Any
+    if pooling == "native":
+        config = _with_head(body.config.__class__.from_dict({**body.config.to_dict(), "num_labels": head.labels}), head)
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config, dtype=_dtype(encoder))
+        setattr(model, loaded.anatomy.encoder, body)
+        for name in loaded.anatomy.head:
+            model.get_submodule(name).to_empty(device=device)
+    else:
+        model = PooledClassifier(body, pooling, head.labels, head.dropout).to(device)
+    for name in loaded.anatomy.head:
+        keep_in_fp32(model.get_submodule(name))
+    for flag in _FLAGS:
+        setattr(model, flag, bool(getattr(loaded.model, flag, False)))
+    return LoadedEncoder(model.eval(), loaded.anatomy, pooling)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -89,10 +132,7 @@ def load_tokenizer(folder: Path) -> Any:
 def _native(encoder: Encoder, folder: Path, head: HeadShape, device: torch.device | None) -> LoadedEncoder:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=head.labels)
-    for field in ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"):
-        if hasattr(config, field):
-            setattr(config, field, head.dropout)
+    config = _with_head(AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=head.labels), head)
     weights = _weights(encoder, device, lambda: AutoModelForSequenceClassification.from_config(config))
     model, info = AutoModelForSequenceClassification.from_pretrained(
         folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **weights
@@ -103,6 +143,13 @@ def _native(encoder: Encoder, folder: Path, head: HeadShape, device: torch.devic
     )
     # A checkpoint of another task may carry a head of the same name; it is not this task's, so it counts as new.
     return LoadedEncoder(model, anatomy_of(model, prefix, outside, info), "native")
+
+
+def _with_head(config: Any, head: HeadShape) -> Any:
+    for field in ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"):
+        if hasattr(config, field):
+            setattr(config, field, head.dropout)
+    return config
 
 
 def _pooled(
@@ -122,22 +169,26 @@ def _pooled(
     model = PooledClassifier(body, pooling, head.labels, head.dropout)
     if device is not None:
         model.classifier.to(device)
+    # peft asks the outermost module; unanswered it would take 8-bit weights for plain ones, and merge into bytes.
+    for flag in _FLAGS:
+        setattr(model, flag, bool(getattr(body, flag, False)))
     info = {**info, "missing_keys": {f"encoder.{key}" for key in info["missing_keys"]}}
     return LoadedEncoder(model, anatomy_of(model, "encoder", ("classifier",), info), pooling)
 
 
 def _weights(encoder: Encoder, device: torch.device | None, make: Callable[[], nn.Module]) -> dict[str, Any]:
     """Return how to load the weights; `make` builds the same architecture without them."""
-    import torch
-
-    dtypes = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    options: dict[str, Any] = {"dtype": dtypes[encoder.dtype], "local_files_only": True}
-    if encoder.load_in == "int8":
-        from transformers import BitsAndBytesConfig
-
-        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=_unquantised(make))
+    options: dict[str, Any] = {"dtype": _dtype(encoder), "local_files_only": True}
+    if encoder.load_in != "full":
+        options["quantization_config"] = quantising(encoder.load_in, options["dtype"], _unquantised(make))
         options["device_map"] = {"": str(device or "cpu")}
     return options
+
+
+def _dtype(encoder: Encoder) -> torch.dtype:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[encoder.stored_as]
 
 
 def _unquantised(make: Callable[[], nn.Module]) -> list[str]:

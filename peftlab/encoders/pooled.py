@@ -74,6 +74,24 @@ class PooledClassifier(nn.Module):
         if attention_mask is None:
             attention_mask = torch.ones(hidden.shape[:2], device=hidden.device)
         hidden = hidden if text_tokens is None else hidden[:, -text_tokens:]
-        pooled = self.pool(hidden, attention_mask[:, -hidden.shape[1] :])
-        logits = self.classifier(self.dropout(pooled).to(self.classifier.weight.dtype))
-        return SequenceClassifierOutput(logits=logits)
+        return SequenceClassifierOutput(logits=self.head(hidden, attention_mask[:, -hidden.shape[1] :]))
+
+    def head(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits, [batch, labels], from the encoder's last hidden states."""
+        pooled = self.pool(hidden, attention_mask)
+        logits: Tensor = self.classifier(self.dropout(pooled).to(self.classifier.weight.dtype))
+        return logits
+
+
+class Hidden(nn.Module):
+    """The encoder of a pooled classifier under the name that it has there, without a head."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config: Any = encoder.config
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Return the last hidden states, [batch, tokens, hidden size]."""
+        hidden: Tensor = self.encoder(**inputs).last_hidden_state
+        return hidden

@@ -65,6 +65,17 @@ def load_trained(model: nn.Module, folder: Path, attach: Callable[[nn.Module], n
     return _load_plain(attach(model), folder).eval()
 
 
+def saved_names(folder: Path) -> tuple[str, ...]:
+    """Return the names of the parameters in `trained.safetensors`; none where the part is in peft's format."""
+    from safetensors import safe_open
+
+    path = folder / _PLAIN
+    if not path.is_file():
+        return ()
+    with safe_open(path, framework="pt") as file:
+        return tuple(file.keys())
+
+
 def _load_through_peft(model: nn.Module, folder: Path) -> nn.Module:
     from peft import PeftModel
 

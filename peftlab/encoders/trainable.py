@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from peftlab.encoders.quantised import size_of
 from peftlab.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def count_parameters(model: nn.Module, anatomy: Anatomy) -> ParameterCounts:
     for name, parameter in model.named_parameters():
         if ".original_module." in name:
             continue
-        total += parameter.numel()
-        trainable += parameter.numel() if parameter.requires_grad else 0
-        embedding += parameter.numel() if name.startswith(tables) else 0
+        size = size_of(parameter)
+        total += size
+        trainable += size if parameter.requires_grad else 0
+        embedding += size if name.startswith(tables) else 0
     return ParameterCounts(trainable, total, embedding)

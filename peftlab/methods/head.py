@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NEEDS_ENCODER = True
 TRAINS_ENCODER = False
+QUANTISED = ("int8", "nf4")
 SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-4, default=5e-3, high=1e-1)
 STARTS_AT_ENCODER = True

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from peftlab.recipe.plugins import LearningRate
-from peftlab.recipe.records import Fraction, LinearTargets, Positive
+from peftlab.recipe.records import Encoder, Fraction, LinearTargets, Positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NEEDS_ENCODER = True
 TRAINS_ENCODER = False
+QUANTISED = ("int8", "nf4")
 SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=5e-5, default=5e-4, high=1e-2)
 STARTS_AT_ENCODER = True
@@ -50,6 +51,16 @@ def trainable_parameters(config: Config, shape: EncoderShape) -> int:
     """Return the number of trained parameters, those of the head left out; KeyError for targets that are no roles."""
     linear = shape.linear(config.target_modules, config.layers)
     return sum(config.r * (d_in + d_out) + (d_out if config.dora else 0) for d_in, d_out in linear)
+
+
+def unfit_for_quantised(config: Config, encoder: Encoder) -> tuple[str, str] | None:  # noqa: ARG001 the contract
+    """Return the key of the recipe that needs full-precision weights, and why; None where there is none."""
+    if config.init in {"pissa", "olora"}:
+        return "method.init", f"{config.init} takes A and B from the frozen weight, which must be in full precision"
+    if config.init == "orthogonal":
+        reason = "orthogonal gives A and B the frozen weight's type (peft 0.21), which must be one of fractions"
+        return "method.init", reason
+    return None
 
 
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NEEDS_ENCODER = True
 TRAINS_ENCODER = False
+QUANTISED = ("int8", "nf4")
 SOLVER: Literal["linear_probe"] = "linear_probe"
 LEARNING_RATE = None
 STARTS_AT_ENCODER = True

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from peftlab.recipe import plugins
@@ -156,18 +157,44 @@ def _method(draft: Draft, method: Choice[Record]) -> Iterator[Finding]:
     module = plugins.load_plugin("methods", method.name)
     if draft.train is not None:
         yield from _learning_rate(draft.train.learning_rate, method.name, module.LEARNING_RATE)
+    if draft.optimizer is not None and "lion" in draft.optimizer.name:
+        yield from _lion(draft, module.LEARNING_RATE)
     if draft.optimizer is not None and draft.optimizer.lora_plus is not None and method.name != "lora":
         expected = f"LoRA+ sets the learning rate of LoRA's B matrices, and {method.name} has none"
         yield Finding(("optimizer", "lora_plus"), expected, "remove the key")
     if draft.head is not None and draft.head.init == "probe" and not module.NEEDS_ENCODER:
         expected = f"a probe starts from an encoder's embeddings, and {method.name} uses no encoder"
         yield Finding(("head", "init"), expected, "remove the key")
-    if draft.encoder is not None and draft.encoder.load_in == "int8":
-        path = ("encoder", "load_in")
-        if module.TRAINS_ENCODER:
-            yield Finding(path, f"{method.name} trains the encoder, which 8-bit weights do not allow", 'write "full"')
-        elif find_spec("bitsandbytes") is None:
-            yield Finding(path, "int8 needs bitsandbytes, which is not installed", 'pip install "peftlab[quantised]"')
+    if draft.encoder is not None and draft.encoder.load_in != "full":
+        yield from _quantised(draft.encoder, method, module)
+
+
+def _lion(draft: Draft, usual: plugins.LearningRate | None) -> Iterator[Finding]:
+    """Refuse Lion at the default rate, which is AdamW's (Chen et al. 2023, arXiv 2302.06675, section 5)."""
+    if usual is not None and draft.train is not None and draft.train.learning_rate == "auto":
+        expected = f"Lion needs a rate 3 to 10 times below AdamW's, which is {_number(usual.default)} by default"
+        yield Finding(("train", "learning_rate"), expected, f"write, say, {_number(usual.default / 5)}")
+
+
+def _quantised(encoder: Encoder, method: Choice[Record], module: ModuleType) -> Iterator[Finding]:
+    """Refuse what cannot train on quantised weights. A method names in `QUANTISED` the kinds that it is tested on.
+
+    Its `unfit_for_quantised(config, encoder)`, if it has one, gives the key that stands against it, and why.
+    """
+    kind, path = encoder.load_in, ("encoder", "load_in")
+    if module.TRAINS_ENCODER:
+        bits = 8 if kind == "int8" else 4
+        expected = f"{method.name} trains the encoder, which {bits}-bit weights do not allow"
+        yield Finding(path, expected, 'write "full"')
+    elif module.NEEDS_ENCODER and kind not in getattr(module, "QUANTISED", ()):
+        yield Finding(path, f"{method.name} is not known to train rightly on {kind} weights", 'write "full"')
+    elif find_spec("bitsandbytes") is None:
+        yield Finding(path, f"{kind} needs bitsandbytes, which is not installed", 'pip install "peftlab[quantised]"')
+    unfit = getattr(module, "unfit_for_quantised", None)
+    found: tuple[str, str] | None = unfit(method.config, encoder) if unfit is not None else None
+    if found is not None:
+        expected = f"{found[1]}, and encoder.load_in is {as_toml(kind)}"
+        yield Finding(tuple(found[0].split(".")), expected, "remove one of both")
 
 
 def _learning_rate(rate: float | str, method: str, usual: plugins.LearningRate | None) -> Iterator[Finding]:

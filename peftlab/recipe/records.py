@@ -50,10 +50,16 @@ class Encoder(Record):
     `auto`: the pooling that the encoder was trained for (sentence-transformers folders say it), else `native`."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Type in which frozen weights are stored; trained parameters are always fp32. `auto`: fp32."""
-    load_in: Literal["full", "int8"] = "full"
-    """`int8`: frozen linear layers are stored in 8 bit by bitsandbytes; heads stay in full precision."""
+    load_in: Literal["full", "int8", "nf4"] = "full"
+    """`int8`, `nf4`: frozen linear layers are stored in 8 or 4 bit by bitsandbytes. Head, pooler and whatever else is
+    trained stay in fp32; embeddings, norms and biases have `dtype`, so that `bf16` halves those too."""
     max_length: Annotated[int, Field(ge=4, le=8192)] = 128
     """Tokens kept of each text, special tokens included; `data_report.json` says how many rows are cut."""
+
+    @property
+    def stored_as(self) -> str:
+        """The type in which frozen weights are stored, `auto` resolved."""
+        return "fp32" if self.dtype == "auto" else self.dtype
 
 
 Severity = Literal["stop", "warn"]
@@ -162,8 +168,9 @@ class Train(Record):
 class Optimizer(Record):
     """The optimizer and its parameter groups."""
 
-    name: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
-    """`adamw_8bit` and `paged_adamw_8bit` come from bitsandbytes."""
+    name: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "paged_lion_8bit"] = "adamw"
+    """All but `adamw` come from bitsandbytes: state in 8 bit for tensors of 4,096 values or more, paged between GPU and
+    host memory. Lion takes a learning rate 3 to 10 times below AdamW's, to be written out, and mostly `beta2` 0.99."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Decoupled weight decay; biases and norms are exempt."""
     beta1: Fraction = 0.9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peftlab.runs.result import Result
-from peftlab.runs.result_parts import Estimate, Parameters, Target
+from peftlab.runs.result_parts import Estimate, Parameters, Quantised, Target
 
 VERDICTS = {
     "reached": "reached: the whole interval is at or above it",
@@ -63,6 +63,19 @@ def _shipped_count(parameters: Parameters) -> str:
     return "" if parameters.shipped is None else f", {parameters.shipped:,} parameters"
 
 
+def quantised_rows(quantised: Quantised) -> list[tuple[str, str]]:
+    """Return what 8-bit or 4-bit weights save, and how far they move the logits."""
+    stored, before = bytes_text(quantised.linear_bytes), bytes_text(quantised.linear_bytes_fp32)
+    share = f"{quantised.linear_share:.1%} of the {before} in fp32"
+    drift = f"at most {quantised.logit_drift_max:.3g}, on average {quantised.logit_drift_mean:.3g}"
+    changed = f"{quantised.changed_predictions:,} of {quantised.rows:,} predictions differ"
+    return [
+        (f"encoder, linear layers in {quantised.kind}", f"{stored} ({share})"),
+        ("encoder, everything else", bytes_text(quantised.other_bytes)),
+        ("logit drift against fp32", f"{drift}; {changed}"),
+    ]
+
+
 def cost_rows(result: Result) -> list[tuple[str, str]]:
     """Return time, memory and speed, as far as they were measured."""
     seconds, memory = result.seconds, result.memory
@@ -70,6 +83,8 @@ def cost_rows(result: Result) -> list[tuple[str, str]]:
     rows += [
         ("whole run", f"{seconds_text(seconds.total)} (processor time {seconds_text(seconds.cpu)})"),
     ]
+    if result.encoder.quantised is not None:
+        rows += quantised_rows(result.encoder.quantised)
     if memory.peak_rss_bytes is not None:
         rows.append(("peak memory", bytes_text(memory.peak_rss_bytes)))
     if memory.peak_device_bytes is not None:

@@ -88,6 +88,35 @@ class RecipeUsed(ResultRecord):
     """SHA-256 of the resolved recipe."""
 
 
+class Quantised(ResultRecord):
+    """Frozen weights in fewer bits: what they take, and how far the trained model's logits are from those in fp32.
+
+    The same trained part was put on the encoder in fp32, after training, and given the same validation rows.
+    """
+
+    kind: Literal["int8", "nf4"]
+    """How the encoder's linear layers are stored."""
+    linear_bytes: Count
+    """Bytes of the encoder's linear layers as stored, scales and code books included."""
+    linear_bytes_fp32: Count
+    """Bytes of the same layers in fp32."""
+    other_bytes: Count
+    """Bytes of the encoder's other weights as stored: embeddings, norms."""
+    logit_drift_max: Amount
+    """Largest absolute difference of a logit from the model in fp32."""
+    logit_drift_mean: Amount
+    """Mean absolute difference of a logit from the model in fp32."""
+    changed_predictions: Count
+    """Rows that the model in fp32 gives another label, or other labels."""
+    rows: Count
+    """Validation rows compared."""
+
+    @property
+    def linear_share(self) -> float:
+        """Bytes of the linear layers as a share of those in fp32."""
+        return self.linear_bytes / self.linear_bytes_fp32 if self.linear_bytes_fp32 else 0.0
+
+
 class EncoderUsed(ResultRecord):
     """The encoder: both fields are null for methods that have none."""
 
@@ -99,6 +128,8 @@ class EncoderUsed(ResultRecord):
     """Commit of a hub encoder, or hash of a local one, where known."""
     license: str | None = None
     """License of the encoder, as its own model card or package gives it."""
+    quantised: Quantised | None = None
+    """Its weights in 8 or 4 bit against those in fp32; null where they are in full precision."""
 
 
 class Parameters(ResultRecord):

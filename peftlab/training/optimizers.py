@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from peftlab.encoders.anatomy import Anatomy
     from peftlab.recipe.records import Optimizer
 
+_BITSANDBYTES = {
+    "adamw_8bit": "AdamW8bit",
+    "paged_adamw_8bit": "PagedAdamW8bit",
+    "lion_8bit": "Lion8bit",
+    "paged_lion_8bit": "PagedLion8bit",
+}
+
 
 def parameter_groups(
     model: nn.Module, anatomy: Anatomy, settings: Optimizer, learning_rate: float
@@ -46,7 +53,9 @@ def _is_new(name: str, anatomy: Anatomy) -> bool:
 
 
 def make_optimizer(groups: list[dict[str, Any]], settings: Optimizer, device: torch.device) -> torch.optim.Optimizer:
-    """Return AdamW over `groups` (Loshchilov and Hutter 2019), in fp32 or with 8-bit state by bitsandbytes.
+    """Return AdamW (Loshchilov and Hutter 2019) or Lion (Chen et al. 2023) over `groups`.
+
+    AdamW in fp32 is torch's; state in 8 bit is bitsandbytes' (Dettmers et al. 2022, arXiv 2110.02861).
 
     Raises MissingPackage where bitsandbytes is absent, UserError for paged state without CUDA.
     """
@@ -59,15 +68,11 @@ def make_optimizer(groups: list[dict[str, Any]], settings: Optimizer, device: to
         raise MissingPackage(
             f'optimizer.name {settings.name!r} needs bitsandbytes; run: pip install "peftlab[quantised]"'
         )
-    if settings.name == "paged_adamw_8bit" and device.type != "cuda":
+    if settings.name.startswith("paged_") and device.type != "cuda":
         raise UserError(
-            "optimizer.name 'paged_adamw_8bit' pages between GPU and host memory; without a GPU use 'adamw_8bit'"
+            f"optimizer.name {settings.name!r} pages between GPU and host memory; without a GPU use "
+            f"{settings.name.removeprefix('paged_')!r}"
         )
-    bitsandbytes: Any = importlib.import_module("bitsandbytes")
-
-    made: torch.optim.Optimizer
-    if settings.name == "paged_adamw_8bit":
-        made = bitsandbytes.optim.PagedAdamW8bit(groups, betas=betas)
-    else:
-        made = bitsandbytes.optim.AdamW8bit(groups, betas=betas)
+    found: Any = importlib.import_module("bitsandbytes.optim")
+    made: torch.optim.Optimizer = getattr(found, _BITSANDBYTES[settings.name])(groups, betas=betas)
     return made

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from peftlab.errors import RoundTripError
 
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
 
     from peftlab.runs.model_record import EncoderRecord
+    from peftlab.runs.result_parts import Memory, Quantised
     from peftlab.training.placement import Placement
 
 TOLERANCE = 1e-5
@@ -40,12 +42,21 @@ class Sitting:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Quantised weights against fp32. `memory` is the peak before the encoder in fp32 was loaded to compare with."""
+
+    report: Quantised
+    memory: Memory
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A trained, saved and proved model, with its logits on the test split [rows, labels].
 
     `validation`: metrics of the best checkpoint. `best`: step, epoch, metric and value of it, where there are steps.
     `surviving`, `ranks`: trained parameters left and rank of each module, where the method removes some. `shipped`:
     numbers in the saved files.
+    `quantised`: what 8-bit or 4-bit weights came to, where the encoder has them.
     """
 
     test_logits: NDArray[np.float32]
@@ -65,6 +76,18 @@ class Outcome:
     shipped: int | None = None
     surviving: int | None = None
     ranks: Mapping[str, int] | None = None
+    quantised: Measured | None = None
+
+
+def peak_memory(device: torch.device) -> Memory:
+    """Return the peak memory of this process so far."""
+    import torch
+
+    from peftlab.runs.environment import peak_resident_bytes
+    from peftlab.runs.result_parts import Memory
+
+    on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return Memory(peak_rss_bytes=peak_resident_bytes(), peak_device_bytes=on_device)
 
 
 def prove_same(before: NDArray[np.float32], after: NDArray[np.float32], folder: Path) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from peftlab.errors import Interrupted, PeftlabError
 from peftlab.evaluation.intervals import verdict
 from peftlab.recipe.resolve import recipe_hash
-from peftlab.runs.environment import git_commit, peak_resident_bytes, processor_name, versions
+from peftlab.runs.environment import git_commit, processor_name, versions
 from peftlab.runs.folder import now
 from peftlab.runs.result import Result, scored
 from peftlab.runs.result_parts import (
@@ -17,7 +17,6 @@ from peftlab.runs.result_parts import (
     DataUsed,
     Device,
     EncoderUsed,
-    Memory,
     Metrics,
     Parameters,
     RecipeUsed,
@@ -25,11 +24,12 @@ from peftlab.runs.result_parts import (
     Seconds,
     Target,
 )
+from peftlab.training.outcome import peak_memory
 
 if TYPE_CHECKING:
     from peftlab.evaluation.classification_scores import Scores
     from peftlab.training.job import Job, Start
-    from peftlab.training.outcome import Outcome
+    from peftlab.training.outcome import Measured, Outcome
     from peftlab.training.placement import Placement
     from peftlab.training.prepare import Found
 
@@ -62,7 +62,7 @@ def finished_result(
         round_trip=RoundTrip(max_logit_difference=outcome.logit_difference, rows=outcome.compared_rows),
         seconds=_seconds(start, train=outcome.train_seconds, test=outcome.test_seconds),
         tokens_per_second=outcome.tokens_per_second,
-        **_always(job, found, placement, start, notes),
+        **_always(job, found, placement, start, notes, outcome.quantised),
     )
 
 
@@ -87,7 +87,14 @@ def _seconds(start: Start, *, train: float | None = None, test: float | None = N
     return Seconds(train=train, test=test, total=wall, cpu=time.process_time() - start.cpu + start.earlier_cpu)
 
 
-def _always(job: Job, found: Found | None, placement: Placement, start: Start, notes: list[str]) -> dict[str, Any]:
+def _always(
+    job: Job,
+    found: Found | None,
+    placement: Placement,
+    start: Start,
+    notes: list[str],
+    quantised: Measured | None = None,
+) -> dict[str, Any]:
     """Return the fields that every result has."""
     import torch
 
@@ -97,13 +104,10 @@ def _always(job: Job, found: Found | None, placement: Placement, start: Start, n
         "recipe": RecipeUsed(name=recipe.name, hash=recipe_hash(recipe)),
         "task": recipe.task.name,
         "method": recipe.method.name,
-        "encoder": _encoder(found, recipe.encoder.name if recipe.encoder is not None else None),
+        "encoder": _encoder(found, recipe.encoder.name if recipe.encoder is not None else None, quantised),
         "stand_in": found is not None and found.files is not None and found.files.is_stand_in,
         "data": _data(found),
-        "memory": Memory(
-            peak_rss_bytes=peak_resident_bytes(),
-            peak_device_bytes=torch.cuda.max_memory_allocated(placement.device) if cuda else None,
-        ),
+        "memory": quantised.memory if quantised is not None else peak_memory(placement.device),
         "device": Device(
             type=placement.device.type,
             name=torch.cuda.get_device_name(placement.device) if cuda else processor_name(),
@@ -122,7 +126,7 @@ def _always(job: Job, found: Found | None, placement: Placement, start: Start, n
     }
 
 
-def _encoder(found: Found | None, requested: str | None) -> EncoderUsed:
+def _encoder(found: Found | None, requested: str | None, quantised: Measured | None) -> EncoderUsed:
     if found is None or found.files is None:
         return EncoderUsed(requested=requested)
     files = found.files
@@ -131,6 +135,7 @@ def _encoder(found: Found | None, requested: str | None) -> EncoderUsed:
         used=files.used,
         revision=files.revision or f"sha256:{files.sha256}",
         license=files.license,
+        quantised=quantised.report if quantised is not None else None,
     )
 
 

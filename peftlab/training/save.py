@@ -5,27 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
-from peftlab.data.tokens import Tokens
+from peftlab.data.tokens import Tokens, first_rows
+from peftlab.encoders.quantised import weight_bytes
 from peftlab.encoders.saved import load_trained, save_trained, saved_parameters
 from peftlab.errors import UserError
 from peftlab.evaluation.forward import logits_of
 from peftlab.runs.files import whole_folder
 from peftlab.runs.model_record import TOKENIZER, TRAINED, EncoderRecord, ModelRecord, write_model_record
-from peftlab.training.outcome import ROUND_TRIP_ROWS, Sitting, prove_same
+from peftlab.training.drift import measure_quantised
+from peftlab.training.outcome import ROUND_TRIP_ROWS, Measured, Sitting, prove_same
 from peftlab.training.prepare import Found, Model, bare_model
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What was written: its size in bytes and in parameters, its encoder, and the largest difference of a logit."""
+    """What was written: its size in bytes and in parameters, its encoder, and the largest difference of a logit.
+
+    `quantised`: what 8-bit or 4-bit weights came to, where the encoder has them.
+    """
 
     shipped_bytes: int
     shipped: int
     encoder: EncoderRecord
     difference: float
     rows: int
+    quantised: Measured | None = None
 
 
 def save_and_prove(found: Found, model: Model, tokens: Tokens, sitting: Sitting) -> Saved:
@@ -59,16 +63,10 @@ def save_and_prove(found: Found, model: Model, tokens: Tokens, sitting: Sitting)
         before = logits(model.module, some)
         # Another seed than training had: whatever the saved part lacks comes out different.
         bare = bare_model(found, device=place.device, seed=found.recipe.train.seed + 1)
+        stored = weight_bytes(bare.module, bare.anatomy)
         attach = partial(found.method.attach, config=found.recipe.method.config, anatomy=bare.anatomy)
         fresh = load_trained(bare.module, folder, attach).to(place.device)
         difference = prove_same(before, logits(fresh, some), folder)
-        return Saved(size, shipped, encoder, difference, len(some))
+        measured = measure_quantised(found, fresh, stored, sitting)
+        return Saved(size, shipped, encoder, difference, len(some), measured)
     return Saved(size, shipped, encoder, 0.0, 0)
-
-
-def first_rows(tokens: Tokens, rows: int) -> Tokens:
-    """Return the first `rows` texts of `tokens`."""
-    starts = tokens.starts[: rows + 1]
-    end = int(starts[-1])
-    segments = tokens.segments[:end] if tokens.segments is not None else None
-    return Tokens(tokens.ids[:end], segments, np.asarray(starts), tokens.pad_id, tokens.pad_left)

@@ -90,6 +90,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         shipped=saved.shipped,
         surviving=count_parameters(model.module, model.anatomy).trainable if ranks is not None else None,
         ranks=ranks,
+        quantised=saved.quantised,
     )
 
 

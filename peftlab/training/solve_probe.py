@@ -71,4 +71,5 @@ def solve_by_probe(found: Found, sitting: Sitting) -> Outcome:
         logit_difference=saved.difference,
         compared_rows=saved.rows,
         shipped=saved.shipped,
+        quantised=saved.quantised,
     )

@@ -1,4 +1,4 @@
-"""Loading: pooling, new modules, and 8 bit."""
+"""Loading: pooling and new modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from peftlab.encoders.load import HeadShape, choose_pooling, load_classifier, load_tokenizer
 from peftlab.encoders.pooled import PooledClassifier
 from peftlab.errors import EncoderError
-from peftlab.methods import lora
 from peftlab.recipe.records import Encoder
 
 
@@ -93,19 +92,3 @@ def test_a_folder_that_is_no_encoder_is_said_in_a_sentence(tmp_path: Path) -> No
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(EncoderError, match="cannot be loaded as an encoder"):
         load_classifier(Encoder(name="x", pooling="mean"), tmp_path, HeadShape(3, 0.1))
-
-
-def test_int8_stores_linear_layers_in_a_byte_and_keeps_head_and_pooler(tiny_encoder: Callable[..., Path]) -> None:
-    """LoRA trains on it, and what is trained is fp32."""
-    pytest.importorskip("bitsandbytes", reason="absent: bitsandbytes")
-    encoder = Encoder(name="x", pooling="native", load_in="int8")
-    loaded = load_classifier(encoder, tiny_encoder(), HeadShape(3, 0.1), device=torch.device("cpu"))
-    by_name = dict(loaded.model.named_parameters())
-
-    assert by_name["bert.encoder.layer.0.attention.self.query.weight"].dtype == torch.int8
-    assert by_name["bert.pooler.dense.weight"].dtype == torch.float32
-    assert by_name["classifier.weight"].dtype == torch.float32
-    model = lora.attach(loaded.model, lora.Config(), loaded.anatomy)
-    model(input_ids=torch.tensor([[2, 9, 3]])).logits.sum().backward()
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
-    assert all(gradient is not None and gradient.dtype == torch.float32 for gradient in gradients)

@@ -11,6 +11,7 @@ import pytest
 from peftlab.errors import RecipeError
 from peftlab.recipe import crosschecks, plugins
 from peftlab.recipe.load import read_recipe
+from peftlab.recipe.records import Encoder, Record
 
 Write = Callable[..., Path]
 
@@ -72,6 +73,16 @@ def test_lora_plus_needs_lora(recipe_file: Write) -> None:
     ]
 
 
+@pytest.mark.usefixtures("rates")
+def test_lion_needs_a_rate_of_its_own(recipe_file: Write) -> None:
+    path = recipe_file()
+    assert refused(path, "optimizer.name=lion_8bit", "train.learning_rate=auto") == [
+        "override 'train.learning_rate=auto': Lion needs a rate 3 to 10 times below AdamW's, which is 0.0005 by "
+        "default; write, say, 0.0001"
+    ]
+    read_recipe(path, ["optimizer.name=lion_8bit", "train.learning_rate=1e-4"])
+
+
 def test_a_head_starts_from_the_probe_only_with_an_encoder(recipe_file: Write) -> None:
     path = recipe_file()
     assert read_recipe(path, ["head.init=probe"]).head.init == "probe"
@@ -79,24 +90,75 @@ def test_a_head_starts_from_the_probe_only_with_an_encoder(recipe_file: Write) -
     assert line.startswith("override 'head.init=probe': a probe starts from an encoder's embeddings, and tfidf uses no")
 
 
-def test_int8_needs_a_frozen_encoder(recipe_file: Write) -> None:
-    (line,) = refused(recipe_file(), FULL, "encoder.load_in=int8")
+@pytest.mark.parametrize(("kind", "bits"), [("int8", 8), ("nf4", 4)])
+def test_quantised_weights_need_a_frozen_encoder(kind: str, bits: int, recipe_file: Write) -> None:
+    (line,) = refused(recipe_file(), FULL, f"encoder.load_in={kind}")
     assert line == (
-        "override 'encoder.load_in=int8': full trains the encoder, which 8-bit weights do not allow; write \"full\""
+        f"override 'encoder.load_in={kind}': full trains the encoder, which {bits}-bit weights do not allow; "
+        'write "full"'
     )
 
 
-def test_int8_needs_bitsandbytes_and_names_the_install_line(
-    recipe_file: Write, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_quantised_weights_need_bitsandbytes_and_the_install_line_is_named(
+    kind: str, recipe_file: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = recipe_file()
     monkeypatch.setattr(crosschecks, "find_spec", lambda _: None)
-    assert refused(path, "encoder.load_in=int8") == [
-        "override 'encoder.load_in=int8': int8 needs bitsandbytes, which is not installed; "
+    assert refused(path, f"encoder.load_in={kind}") == [
+        f"override 'encoder.load_in={kind}': {kind} needs bitsandbytes, which is not installed; "
         'pip install "peftlab[quantised]"'
     ]
     monkeypatch.setattr(crosschecks, "find_spec", lambda _: find_spec("json"))
-    assert read_recipe(path, ["encoder.load_in=int8"]).encoder is not None
+    assert read_recipe(path, [f"encoder.load_in={kind}"]).encoder is not None
+
+
+def test_a_method_that_is_not_known_to_fit_quantised_weights_is_refused(
+    recipe_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe_file()
+    monkeypatch.setattr(crosschecks, "find_spec", lambda _: find_spec("json"))
+    monkeypatch.setattr(plugins.load_plugin("methods", "lora"), "QUANTISED", ("nf4",))
+    assert refused(path, "encoder.load_in=int8") == [
+        "override 'encoder.load_in=int8': lora is not known to train rightly on int8 weights; write \"full\""
+    ]
+    read_recipe(path, ["encoder.load_in=nf4"])
+
+
+def test_a_method_may_need_the_other_weights_in_a_type_of_its_own(
+    recipe_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe_file()
+    monkeypatch.setattr(crosschecks, "find_spec", lambda _: find_spec("json"))
+
+    def unfit(config: Record, encoder: Encoder) -> tuple[str, str] | None:
+        return ("encoder.dtype", "lora multiplies in fp32") if encoder.dtype == "bf16" else None
+
+    monkeypatch.setattr(plugins.load_plugin("methods", "lora"), "unfit_for_quantised", unfit)
+    read_recipe(path, ["encoder.load_in=nf4"])
+    assert refused(path, "encoder.load_in=nf4", "encoder.dtype=bf16") == [
+        "override 'encoder.dtype=bf16': lora multiplies in fp32, and encoder.load_in is \"nf4\"; remove one of both"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("init", "reason"),
+    [
+        ("pissa", "pissa takes A and B from the frozen weight, which must be in full precision"),
+        ("olora", "olora takes A and B from the frozen weight, which must be in full precision"),
+        ("orthogonal", "orthogonal gives A and B the frozen weight's type (peft 0.21), which must be one of fractions"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_starts_of_lora_that_need_weights_in_full_precision_are_refused_on_others(
+    init: str, reason: str, kind: str, recipe_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe_file()
+    monkeypatch.setattr(crosschecks, "find_spec", lambda _: find_spec("json"))
+    read_recipe(path, [f"method.init={init}"])
+    assert refused(path, f"method.init={init}", f"encoder.load_in={kind}") == [
+        f"override 'method.init={init}': {reason}, and encoder.load_in is \"{kind}\"; remove one of both"
+    ]
 
 
 def test_data_must_name_rows(recipe_file: Write) -> None:

@@ -1,0 +1,193 @@
+"""Several finished runs on one encoder in memory: each answers as it does alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.data.tokens import Tokens, batches_by_length, joined, pad, tokenise
+from peftlab.encoders.load import HeadShape, load_classifier, load_tokenizer
+from peftlab.encoders.mixed import can_mix, mixed_logits
+from peftlab.encoders.several import SharedEncoder
+from peftlab.encoders.source import find_again
+from peftlab.errors import RunError
+from peftlab.evaluation.forward import logits_of
+from peftlab.recipe.plugins import load_plugin
+from peftlab.runs.folder import run_recipe
+from peftlab.runs.model_record import TOKENIZER, TRAINED, EncoderRecord, read_model_record
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from peftlab.encoders.anatomy import Anatomy
+    from peftlab.recipe.records import Encoder, Recipe
+
+
+@dataclass(frozen=True)
+class Row:
+    """A text for the run that was added as `name`; `pair` is its second text, for runs on pairs."""
+
+    name: str
+    text: str
+    pair: str | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is known of a run that was added: where it was, its labels in the order of its logits, its recipe."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    recipe: Recipe
+    tokenizer: Any
+
+
+class SeveralRuns:
+    """Finished runs of one encoder, added and removed by name. The first one added decides on the encoder."""
+
+    def __init__(self) -> None:
+        """Start without a run; nothing is loaded yet."""
+        self._members: dict[str, Member] = {}
+        self._shared: SharedEncoder | None = None
+        self._of: tuple[EncoderRecord, Encoder] | None = None
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """The runs by name, in the order in which they were added."""
+        return dict(self._members)
+
+    def add(self, name: str, folder: Path) -> None:
+        """Load the run in `folder` under `name`.
+
+        Raises RunError where the name is taken, the run is not whole, has no encoder, was trained on another encoder or
+        on the same one stored otherwise, or changes the encoder's own weights; EncoderError where the encoder changed.
+        """
+        import torch
+
+        record, recipe = read_model_record(folder), run_recipe(folder)
+        if record.encoder is None or recipe.encoder is None:
+            raise RunError(f"{folder} has no encoder (method {recipe.method.name!r}): there is nothing to share")
+        # The pooling that training came to; `auto` might come out differently with other files beside the weights.
+        settings = recipe.encoder.model_copy(update={"pooling": record.encoder.pooling})
+        head = HeadShape(len(record.labels), recipe.head.dropout)
+        shared = self._shared
+        if shared is None:
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            found = record.encoder
+            files = find_again(found.used, found.revision, found.sha256, Path(found.folder))
+            loaded = load_classifier(settings, files.folder, head, device=device)
+            loaded.model.to(device)
+            shared = SharedEncoder(loaded, settings)
+        else:
+            self._refuse_other(folder, record.encoder, settings)
+        method = load_plugin("methods", recipe.method.name)
+
+        def attach(model: nn.Module, anatomy: Anatomy) -> nn.Module:
+            attached: nn.Module = method.attach(model, recipe.method.config, anatomy)
+            return attached
+
+        shared.add(name, folder / TRAINED, head, record.encoder.pooling, attach)
+        if self._shared is None:
+            self._shared, self._of = shared, (record.encoder, settings)
+        self._members[name] = Member(folder, record.labels, recipe, load_tokenizer(folder / TOKENIZER))
+
+    def remove(self, name: str) -> None:
+        """Forget the run of this name; RunError where there is none. The encoder stays."""
+        self._known(name)
+        if self._shared is not None:
+            self._shared.remove(name)
+        del self._members[name]
+
+    def logits(self, name: str, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Return the logits of the run of this name, [texts, its labels]: those that it has alone."""
+        member = self._known(name)
+        if (pairs is None) != (member.recipe.data.pair is None):
+            raise RunError(f"{name!r} labels {'single texts' if pairs is not None else 'pairs of texts'}")
+        if self._shared is None or member.recipe.encoder is None:
+            raise AssertionError("a run was added")
+        model = self._shared.use(name)
+        tokens = tokenise(member.tokenizer, texts, pairs, member.recipe.encoder.max_length)
+        device = next(model.parameters()).device
+        return logits_of(model, tokens, batch_size=member.recipe.evaluation.batch_size, device=device)
+
+    def predict_mixed(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        """Return the logits of each row by the run that it names, [labels of that run], in the order of `rows`.
+
+        Rows of runs that may meet in one forward pass (plain LoRA under a pooled head) are mixed there; the others are
+        grouped by run. Either way a row's logits are those of the run alone, up to rounding.
+        """
+        for row in rows:
+            if (row.pair is not None) != (self._known(row.name).recipe.data.pair is not None):
+                expected = "single texts" if row.pair is not None else "pairs of texts"
+                raise RunError(f"{row.name!r} labels {expected}")
+        if self._shared is None:
+            return []
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            places.setdefault(row.name, []).append(place)
+        mixing = [name for name in places if can_mix(self._shared.part(name))]
+        found: dict[int, NDArray[np.float32]] = {}
+        if len(mixing) > 1:
+            some = [place for place, row in enumerate(rows) if row.name in mixing]
+            found.update(zip(some, self._mixed(self._shared, [rows[place] for place in some]), strict=True))
+        for name in places.keys() - (mixing if len(mixing) > 1 else ()):
+            own = [rows[place] for place in places[name]]
+            pairs = [row.pair for row in own if row.pair is not None]
+            found.update(zip(places[name], self.logits(name, [row.text for row in own], pairs or None), strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    def _mixed(self, shared: SharedEncoder, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        """Return the logits of each row from passes in which rows of several runs stand together."""
+        import torch
+
+        names = tuple(name for name in self._members if any(row.name == name for row in rows))
+        parts = [shared.part(name) for name in names]
+        tokens = joined([self._tokens(row) for row in rows])
+        model = shared.mixed(names)
+        device = next(model.parameters()).device
+        size = min(self._members[name].recipe.evaluation.batch_size for name in names)
+        found: dict[int, NDArray[np.float32]] = {}
+        with torch.inference_mode():
+            for some in batches_by_length(tokens.lengths, size):
+                batch = {key: tensor.to(device) for key, tensor in pad(tokens, some).items()}
+                numbers = [names.index(rows[place].name) for place in some]
+                for place, values in zip(some, mixed_logits(model, parts, numbers, batch), strict=True):
+                    found[int(place)] = values.float().cpu().numpy()
+        return [found[place] for place in range(len(rows))]
+
+    def _tokens(self, row: Row) -> Tokens:
+        member = self._members[row.name]
+        if member.recipe.encoder is None:
+            raise AssertionError("members have an encoder")
+        pairs = [row.pair] if row.pair is not None else None
+        return tokenise(member.tokenizer, [row.text], pairs, member.recipe.encoder.max_length)
+
+    def _known(self, name: str) -> Member:
+        if name not in self._members:
+            known = ", ".join(map(repr, self._members)) or "none yet"
+            raise RunError(f"there is no run named {name!r}; there are: {known}")
+        return self._members[name]
+
+    def _refuse_other(self, folder: Path, record: EncoderRecord, settings: Encoder) -> None:
+        if self._of is None:
+            raise AssertionError("the first run decides")
+        known, stored = self._of
+        if record.sha256 != known.sha256:
+            raise RunError(
+                f"{folder} was trained on the encoder {record.used} (SHA-256 {record.sha256[:12]}), the runs here on "
+                f"{known.used} ({known.sha256[:12]}); runs share an encoder only if it is the same"
+            )
+        for key, own, theirs in (
+            ("load_in", settings.load_in, stored.load_in),
+            ("dtype", settings.stored_as, stored.stored_as),
+        ):
+            if own != theirs:
+                raise RunError(
+                    f"{folder} was trained with encoder.{key} = {own!r}, the runs here with {theirs!r}; its logits "
+                    "would not be its own"
+                )
