@@ -15,8 +15,11 @@ from peftlab.programs import EXIT_CODES, run_program
 VERBS = {
     "train": ("peftlab.train", "train, score and save one recipe"),
     "check": ("peftlab.check", "find every mistake in a recipe and its data, and print the plan, without training"),
-    "predict": ("peftlab.predict", "label texts with a finished run"),
-    "list": ("peftlab.listing", "list recipes, methods, tasks and bundled encoders"),
+    "predict": ("peftlab.predict", "label texts with a finished run or an export"),
+    "export": ("peftlab.export", "write a run in a format that others load, with a certificate"),
+    "merge": ("peftlab.merge", "write a run as one plain model: export --to merged"),
+    "verify": ("peftlab.verify", "check that an export is what its certificate says"),
+    "list": ("peftlab.listing", "list recipes, methods, tasks, formats and bundled encoders"),
     "show": ("peftlab.show", "print what a run measured"),
     "schema": ("peftlab.schema", "print the JSON Schema of recipes, for editors"),
     "doctor": ("peftlab.doctor", "say what this machine has, what is missing and how to install it"),

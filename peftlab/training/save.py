@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
-from peftlab.data.tokens import Tokens
+from peftlab.data.tokens import Tokens, first_rows
 from peftlab.encoders.saved import load_trained, save_trained
 from peftlab.errors import UserError
 from peftlab.evaluation.forward import logits_of
@@ -62,11 +60,3 @@ def save_and_prove(found: Found, model: Model, tokens: Tokens, sitting: Sitting)
         difference = prove_same(before, logits(fresh, some), folder)
         return Saved(size, encoder, difference, len(some))
     return Saved(size, encoder, 0.0, 0)
-
-
-def first_rows(tokens: Tokens, rows: int) -> Tokens:
-    """Return the first `rows` texts of `tokens`."""
-    starts = tokens.starts[: rows + 1]
-    end = int(starts[-1])
-    segments = tokens.segments[:end] if tokens.segments is not None else None
-    return Tokens(tokens.ids[:end], segments, np.asarray(starts), tokens.pad_id, tokens.pad_left)
