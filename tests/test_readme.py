@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peftlab import check, doctor, listing, predict, show, train
+from peftlab import check, doctor, export, listing, merge, predict, show, train, verify
 from peftlab.errors import RecipeError
 from peftlab.recipe.load import read_recipe
 
@@ -19,6 +19,9 @@ PARSERS = {
     "train": train.parser,
     "check": check.parser,
     "predict": predict.parser,
+    "export": export.parser,
+    "merge": merge.parser,
+    "verify": verify.parser,
     "show": show.parser,
     "list": listing.parser,
     "doctor": doctor.parser,

@@ -56,6 +56,18 @@ def write_graph(model: nn.Module, example: Mapping[str, Tensor], path: Path) -> 
         )
 
 
+def halve(path: Path) -> None:
+    """Store the graph in fp16 in its own place; inputs and logits keep their types.
+
+    A model in half precision does not trace well: the scale of attention stays fp32, and onnxruntime refuses the mix.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with _quiet():
+        onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
+
+
 def quantise_dynamic(graph: Path, target: Path) -> None:
     """Write `graph` with 8-bit weights; activations are rounded by the range of each batch."""
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -8,7 +8,7 @@ from typing import Any
 
 from peftlab.data.tokens import pad
 from peftlab.encoders.merging import CannotMerge, merge
-from peftlab.encoders.onnx_graph import write_graph
+from peftlab.encoders.onnx_graph import halve, write_graph
 from peftlab.encoders.plain_folder import name_labels, write_tokenizer
 from peftlab.evaluation.export_source import Source
 from peftlab.evaluation.run_model import full_precision
@@ -30,9 +30,9 @@ def write_run_graph(source: Source, path: Path) -> bool:
         model = merge(model)
     except CannotMerge:
         merged = False
-    if source.dtype == "fp16":
-        model = model.half()
     write_graph(model, pad(source.validation, [0, min(1, len(source.validation) - 1)]), path)
+    if source.dtype == "fp16":
+        halve(path)
     return merged
 
 
