@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from peftlab.errors import PeftlabError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -26,7 +28,7 @@ def merge(model: nn.Module) -> nn.Module:
         return copied.eval()
     try:
         merged: nn.Module = copied.merge_and_unload(safe_merge=True)
-    except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
+    except (PeftlabError, AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CannotMerge(first) from error
     if any("lora" in name or ".base_layer." in name for name, _ in merged.named_parameters()):

@@ -74,9 +74,21 @@ def _use(certificate: Certificate, usage: str) -> Sequence[str]:
         usage,
         "```",
         "",
+        *_pairs(certificate),
         f"The logits stand for: {labels}.",
         "",
     ]
+
+
+def _pairs(certificate: Certificate) -> Sequence[str]:
+    if certificate.exported.pair_column is None:
+        return []
+    form = (
+        "`[[text, pair], ...]`"
+        if "sentence-transformers" in certificate.exported.loads_with
+        else "`(texts, pairs, ...)`"
+    )
+    return [f"This model labels pairs of texts: give both, as {form}.", ""]
 
 
 def _certificate(certificate: Certificate) -> Sequence[str]:
