@@ -22,6 +22,7 @@ def merge(model: nn.Module) -> nn.Module:
     rounded once more.
     """
     from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     copied = copy.deepcopy(model)
     if not isinstance(copied, PeftModel):
@@ -31,9 +32,20 @@ def merge(model: nn.Module) -> nn.Module:
     except (PeftlabError, AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CannotMerge(first) from error
-    if any("lora" in name or ".base_layer." in name for name, _ in merged.named_parameters()):
+    _unwrap_trained_modules(merged)
+    if any(isinstance(module, BaseTunerLayer) for module in merged.modules()):
         raise CannotMerge("parts of the adapter are left after merging")
     return merged.eval()
+
+
+def _unwrap_trained_modules(model: nn.Module) -> None:
+    """Put the trained head in the place of its wrapper, where peft's merging left it (LN tuning in peft 0.21)."""
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, module.modules_to_save[module.active_adapters[0]])
 
 
 def dequantise(model: nn.Module) -> nn.Module:

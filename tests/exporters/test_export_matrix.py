@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from export_cases import ATTACHING, CASES, FORMATS, Case, Export, Run
 
 from peftlab import export, predict, verify
+from peftlab.encoders.merging import CannotMerge, merge
 from peftlab.evaluation.predictor import load_predictor
+from peftlab.evaluation.run_model import load_run_model
 from peftlab.recipe.plugins import load_plugin
 from peftlab.runs.certificate import read_certificate
 
@@ -38,8 +41,24 @@ def usable(case: Case, run: Path, to: str) -> bool:
     """Say whether the format takes the method: peft's format needs an adapter, a plain model one that merges."""
     takes = load_plugin("exporters", to).TAKES
     has_adapter = (run / "trained" / "adapter_config.json").is_file()
-    merges = getattr(load_plugin("methods", case.method), "MERGES", True) or not has_adapter
-    return takes == "any" or (has_adapter if takes == "adapters" else merges)
+    return takes == "any" or (has_adapter if takes == "adapters" else not has_adapter or merges(case, run))
+
+
+def merges(case: Case, run: Path) -> bool:
+    """Say whether the adapter is a change of weights: as its file says, else as trying shows."""
+    stated: bool | None = getattr(load_plugin("methods", case.method), "MERGES", None)
+    if stated is not None:
+        return stated
+    try:
+        merge(load_run_model(run, torch.device("cpu")).module)
+    except CannotMerge:
+        return False
+    return True
+
+
+def test_lora_merges(finished_run: Run) -> None:
+    """What may be refused is not refused for all."""
+    assert all(usable(case, finished_run(case), "merged") for case in CASES if case.method in ("lora", "full", "head"))
 
 
 def test_methods_and_formats_are_found() -> None:
