@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from peftlab.errors import PeftlabError
+from peftlab.errors import MissingPackage, PeftlabError
 from peftlab.runs.certificate import FILE_NAME, broken_file, read_certificate
 from peftlab.shipping.loading import load_forward, shown
 from peftlab.shipping.reference import read_reference, reference_differences
@@ -27,7 +27,7 @@ class Verdict:
 def verify_export(folder: Path, run: Path | None = None) -> Verdict:
     """Check hashes, then logits on the export's own rows, then, with `run`, drift and metric on that run's test rows.
 
-    What is wrong is a verdict, not an exception; only a folder without certificate raises RunError.
+    What is wrong is a verdict, not an exception; a folder without certificate raises RunError, an absent package MissingPackage.
     """
     if not (folder / FILE_NAME).is_file():
         read_certificate(folder)
@@ -36,6 +36,8 @@ def verify_export(folder: Path, run: Path | None = None) -> Verdict:
         if broken is not None:
             return Verdict(False, f"{folder} is not whole: {broken}")
         return _logits(folder, run)
+    except MissingPackage:
+        raise
     except PeftlabError as error:
         return Verdict(False, f"{folder} does not verify: {error}")
 

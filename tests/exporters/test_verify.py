@@ -206,3 +206,13 @@ def test_an_export_never_overwrites(finished_run: Run, tmp_path: Path, capsys: p
     assert export.main([str(finished_run(LORA)), "--to", "merged", "--out", str(tmp_path)]) == 2
     assert "already holds files" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_an_absent_package_is_no_verdict(
+    exported: Export, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says nothing of the export; the sentence has the line that installs it."""
+    folder = exported(LORA, "onnx")
+    monkeypatch.setattr("peftlab.shipping.loading.find_spec", lambda name: None if name == "onnxruntime" else True)
+    assert verify.main([str(folder)]) == 2
+    assert 'pip install "peftlab[onnx]"' in capsys.readouterr().err
