@@ -27,7 +27,7 @@ class Verdict:
 def verify_export(folder: Path, run: Path | None = None) -> Verdict:
     """Check hashes, then logits on the export's own rows, then, with `run`, drift and metric on that run's test rows.
 
-    What is wrong is a verdict. Only a folder without certificate raises (RunError), and an absent package (MissingPackage).
+    What is wrong is a verdict. Raised are only RunError, without a certificate, and MissingPackage.
     """
     if not (folder / FILE_NAME).is_file():
         read_certificate(folder)
