@@ -8,6 +8,7 @@ PeftlabError                    a sentence for people; exit code 1
 │   ├── LaunchError             a launch line that does not do what it says
 │   ├── BudgetError             the plan exceeds a ceiling of the recipe
 │   ├── RunError                a run folder that is missing, incomplete or of another version
+│   ├── ExportRefused           an export that is too far from its run
 │   └── MissingPackage          an optional package is needed; carries the install line
 ├── NonFiniteLoss               the loss became NaN or infinite
 ├── RoundTripError              what was saved does not reload to the same logits
@@ -80,6 +81,10 @@ class BudgetError(UserError):
 
 class RunError(UserError):
     """A run folder that is missing, incomplete, or written by another version."""
+
+
+class ExportRefused(UserError):
+    """An export differs from its run by more than was allowed; nothing is left of it."""
 
 
 class MissingPackage(UserError):

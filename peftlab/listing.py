@@ -35,7 +35,7 @@ def recipes() -> list[Entry]:
 
 
 def plugins(folder: Folder) -> list[Entry]:
-    """Return the methods or tasks, each with the first line of its file."""
+    """Return the methods, tasks or formats, each with the first line of its file."""
     return [Entry(name, _first_line(inspect.getdoc(load_plugin(folder, name)) or "")) for name in plugin_names(folder)]
 
 
@@ -91,6 +91,7 @@ KINDS = {
     "recipes": recipes,
     "methods": lambda: plugins("methods"),
     "tasks": lambda: plugins("tasks"),
+    "formats": lambda: plugins("exporters"),
     "encoders": encoders,
 }
 
@@ -105,12 +106,12 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of `peftlab list`."""
     made = argparse.ArgumentParser(
         prog="peftlab list",
-        description="List what there is to name: recipes (in ./recipes and those that peftlab ships), methods, tasks\n"
-        "and the encoders that need no hub.",
+        description="List what there is to name: recipes (in ./recipes and those that peftlab ships), methods, tasks,\n"
+        "formats of `peftlab export`, and the encoders that need no hub.",
         epilog=f"example: peftlab list methods\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("kind", nargs="?", choices=tuple(KINDS), help="list this kind only (default: all four)")
+    made.add_argument("kind", nargs="?", choices=tuple(KINDS), help="list this kind only (default: all)")
     made.add_argument("--json", action="store_true", help="print an object with one list a kind instead of text")
     made.add_argument("--markdown", action="store_true", help="print a table of the methods and their figures instead")
     return made

@@ -21,11 +21,12 @@ LAYERS = (
     ("runs", "recipe"),
     ("data", "encoders"),
     ("evaluation",),
-    ("methods", "tasks"),
+    ("methods", "tasks", "exporters"),
     ("training", "reports"),
     ("pretraining",),
+    ("shipping",),
 )
-PLUGIN_FOLDERS = ("methods", "tasks")
+PLUGIN_FOLDERS = ("methods", "tasks", "exporters")
 BANNED_NAMES = ("utils", "helpers", "common", "misc")
 HEAVY = ("torch", "transformers", "peft", "sklearn", "matplotlib", "datasets", "evaluate", "accelerate", "pyarrow")
 MOST_LINES = 400

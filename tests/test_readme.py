@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peftlab import check, combine, doctor, listing, predict, pretrain, show, train
+from peftlab import check, combine, doctor, export, listing, merge, predict, pretrain, show, train, verify
 from peftlab.errors import RecipeError
 from peftlab.recipe.load import read_pretraining, read_recipe
 
@@ -21,6 +21,9 @@ PARSERS = {
     "check": check.parser,
     "combine": combine.parser,
     "predict": predict.parser,
+    "export": export.parser,
+    "merge": merge.parser,
+    "verify": verify.parser,
     "show": show.parser,
     "list": listing.parser,
     "doctor": doctor.parser,

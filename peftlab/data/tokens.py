@@ -89,6 +89,14 @@ def full_lengths(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | No
     return lengths
 
 
+def first_rows(tokens: Tokens, rows: int) -> Tokens:
+    """Return the first `rows` texts of `tokens`."""
+    starts = tokens.starts[: rows + 1]
+    end = int(starts[-1])
+    segments = tokens.segments[:end] if tokens.segments is not None else None
+    return Tokens(tokens.ids[:end], segments, np.asarray(starts), tokens.pad_id, tokens.pad_left)
+
+
 def pad(tokens: Tokens, rows: Sequence[int] | NDArray[np.int64]) -> dict[str, torch.Tensor]:
     """Return `input_ids`, `attention_mask` and `token_type_ids` of `rows`, int64, [rows, longest of them]."""
     import torch
@@ -128,14 +136,6 @@ def batches_by_length(lengths: NDArray[np.int64], size: int) -> Iterator[NDArray
     order = np.argsort(-lengths, kind="stable")
     for start in range(0, len(order), size):
         yield order[start : start + size]
-
-
-def first_rows(tokens: Tokens, rows: int) -> Tokens:
-    """Return the first `rows` texts of `tokens`."""
-    starts = tokens.starts[: rows + 1]
-    end = int(starts[-1])
-    segments = tokens.segments[:end] if tokens.segments is not None else None
-    return Tokens(tokens.ids[:end], segments, np.asarray(starts), tokens.pad_id, tokens.pad_left)
 
 
 def joined(parts: Sequence[Tokens]) -> Tokens:

@@ -65,35 +65,3 @@ def refuse_rest(
             f"method.{key}: {size} does not divide the width {left[0]} of a chosen module; "
             f"write {nearest}, which divides {', '.join(map(str, widths))}"
         )
-
-
-def merge_into_encoder(model: nn.Module, method: str) -> nn.Module:
-    """Return the plain encoder and head, with what `method` trained added to their own weights. `model` is used up.
-
-    A model that is not wrapped by peft has its change in its own weights already, and is returned as it is. Raises
-    EncoderError where the change has no place in the weights: virtual tokens, or modules with a non-linearity.
-    """
-    from peft import PeftModel
-    from peft.utils.other import ModulesToSaveWrapper
-
-    if not isinstance(model, PeftModel):
-        return model
-    try:
-        # Virtual tokens have no such function at all; peft looks for it in the model that it wraps.
-        merge = getattr(model, "merge_and_unload", None)
-        if merge is None:
-            raise NotImplementedError
-        # peft 0.21 unwraps a trained head only where it has a weight of its own, as the heads of RoBERTa and ELECTRA
-        # have not: it fails with "'RobertaClassificationHead' object has no attribute 'weight'".
-        for name, module in list(model.named_modules()):
-            if isinstance(module, ModulesToSaveWrapper):
-                parent, _, child = name.rpartition(".")
-                trained = module.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
-                setattr(model.get_submodule(parent), child, trained)
-        merged: nn.Module = merge()
-    except NotImplementedError as error:
-        raise EncoderError(
-            f"{method} cannot be merged into the encoder: what it trains has no place in the encoder's own weights; "
-            f"ship it as an adapter"
-        ) from error
-    return merged

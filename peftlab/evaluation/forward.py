@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,33 @@ from peftlab.data.tokens import Tokens, batches_by_length, pad
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+Forward = Callable[[Mapping[str, NDArray[np.int64]]], NDArray[np.float32]]
+"""From `input_ids`, `attention_mask` and perhaps `token_type_ids`, [rows, tokens], to logits, [rows, labels]."""
+
+
+def as_forward(model: nn.Module, device: torch.device) -> Forward:
+    """Return `model`, in evaluation mode, as a function of arrays."""
+    import torch
+
+    model.eval()
+
+    def forward(inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            batch = {name: torch.from_numpy(values).to(device) for name, values in inputs.items()}
+            logits: NDArray[np.float32] = model(**batch).logits.float().cpu().numpy()
+        return logits
+
+    return forward
+
+
+def logits_through(forward: Forward, tokens: Tokens, batch_size: int) -> NDArray[np.float32]:
+    """Return the logits of all rows of `tokens`, [rows, labels], in row order."""
+    parts = [
+        (rows, forward({name: tensor.numpy() for name, tensor in pad(tokens, rows).items()}))
+        for rows in batches_by_length(tokens.lengths, batch_size)
+    ]
+    return _in_order(parts, len(tokens))
 
 
 def logits_of(

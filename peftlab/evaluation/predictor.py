@@ -6,35 +6,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.tokens import tokenise
-from peftlab.encoders.load import HeadShape, load_classifier, load_tokenizer
-from peftlab.encoders.saved import load_trained
-from peftlab.encoders.source import find_again
 from peftlab.evaluation.decisions import predicted_labels, probabilities
 from peftlab.evaluation.forward import logits_of
+from peftlab.evaluation.run_model import load_run_model
 from peftlab.recipe.plugins import load_plugin
 from peftlab.runs.folder import run_recipe
-from peftlab.runs.model_record import TOKENIZER, TRAINED, ModelRecord, read_model_record
-
-if TYPE_CHECKING:
-    from peftlab.recipe.records import Recipe
+from peftlab.runs.model_record import TRAINED, read_model_record
 
 Logits = Callable[[Sequence[str], Sequence[str] | None], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A run's model. `logits(texts, pairs)` gives [texts, labels]; `pairs` says whether it needs second texts."""
+    """A model that labels texts: that of a run or of an export.
+
+    `logits(texts, pairs)` gives [texts, labels]. `text_column` and `pair_column` name the columns of files; without a
+    `pair_column` it takes single texts.
+    """
 
     labels: tuple[str, ...]
     multi_label: bool
     threshold: float
-    pairs: bool
+    text_column: str
+    pair_column: str | None
     logits: Logits
 
     def rows(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -59,34 +59,25 @@ def load_predictor(folder: Path) -> Predictor:
     if record.encoder is None:
         logits: Logits = partial(method.logits, method.load(folder / TRAINED))
     else:
-        logits = _through_encoder(folder, record, recipe)
+        logits = _through_encoder(folder)
     return Predictor(
         labels=record.labels,
         multi_label=record.multi_label,
         threshold=getattr(recipe.task.config, "threshold", 0.5),
-        pairs=recipe.data.pair is not None,
+        text_column=recipe.data.text,
+        pair_column=recipe.data.pair,
         logits=logits,
     )
 
 
-def _through_encoder(folder: Path, record: ModelRecord, recipe: Recipe) -> Logits:
+def _through_encoder(folder: Path) -> Logits:
     import torch
 
-    known, settings = record.encoder, recipe.encoder
-    if known is None or settings is None:
-        raise AssertionError("called for runs with an encoder")
-    files = find_again(known.used, known.revision, known.sha256, Path(known.folder))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # The pooling that training came to; `auto` might come out differently with other files beside the weights.
-    settings = settings.model_copy(update={"pooling": known.pooling})
-    loaded = load_classifier(settings, files.folder, HeadShape(len(record.labels), recipe.head.dropout), device=device)
-    method = load_plugin("methods", recipe.method.name)
-    attach = partial(method.attach, config=recipe.method.config, anatomy=loaded.anatomy)
-    model = load_trained(loaded.model, folder / TRAINED, attach).to(device)
-    tokenizer = load_tokenizer(folder / TOKENIZER)
+    run = load_run_model(folder, device)
 
     def logits(texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
-        tokens = tokenise(tokenizer, texts, pairs, settings.max_length)
-        return logits_of(model, tokens, batch_size=recipe.evaluation.batch_size, device=device)
+        tokens = tokenise(run.tokenizer, texts, pairs, run.encoder.max_length)
+        return logits_of(run.module, tokens, batch_size=run.recipe.evaluation.batch_size, device=device)
 
     return logits

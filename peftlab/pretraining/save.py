@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftlab.encoders.load import quiet_loading
 from peftlab.encoders.masked import set_dropout
+from peftlab.encoders.merging import merge
 from peftlab.errors import RoundTripError
 from peftlab.pretraining.prepare import Prepared
 from peftlab.runs.files import whole_folder, write_json, write_text
@@ -19,9 +20,7 @@ _ROWS = 8
 
 def plain_model(module: nn.Module) -> Any:
     """Return the transformers model inside `module`, with what peft added merged into its weights."""
-    from peft import PeftModel
-
-    merged: Any = module.merge_and_unload() if isinstance(module, PeftModel) else module
+    merged: Any = merge(module)
     return merged.model
 
 

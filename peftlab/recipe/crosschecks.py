@@ -75,6 +75,9 @@ def _pretraining_method(name: str, train: Train | None) -> Iterator[Finding]:
     module = plugins.load_plugin("methods", name)
     if not module.NEEDS_ENCODER or module.SOLVER != "gradient":
         yield Finding(("method", "name"), f"{name} is not trained by gradient steps", 'use "lora", or remove [method]')
+    elif not module.MERGES:
+        expected = f"{name} cannot be merged, and the pretrained encoder takes the update into its weights"
+        yield Finding(("method", "name"), expected, 'use "lora", or remove [method]')
     elif train is not None:
         yield from _learning_rate(train.learning_rate, name, module.LEARNING_RATE)
 

@@ -20,8 +20,8 @@ from peftlab.reports.wording import (
 from peftlab.runs.result import Result
 
 FEW_TEST_ROWS = 30
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_PIPELINES = {"classification": "text-classification"}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+PIPELINES = {"classification": "text-classification"}
 # Metrics that the hub knows, under the names that it has for them.
 _HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1"}
 
@@ -61,10 +61,10 @@ def _front_matter(result: Result) -> str:
     ]
     values: dict[str, Any] = {
         "library_name": "peftlab",
-        "pipeline_tag": _PIPELINES.get(result.task),
+        "pipeline_tag": PIPELINES.get(result.task),
         "language": [result.data.language] if result.data and result.data.language else None,
         "license": result.encoder.license.lower() if result.encoder.license else None,
-        "base_model": result.encoder.used if _HUB_ID.fullmatch(result.encoder.used or "") else None,
+        "base_model": result.encoder.used if HUB_ID.fullmatch(result.encoder.used or "") else None,
         "tags": tags,
         "metrics": sorted({_HUB_METRICS[name] for name in result.metrics.test if name in _HUB_METRICS}),
         "model-index": [_index_entry(result)],
@@ -89,7 +89,7 @@ def _index_entry(result: Result) -> dict[str, Any]:
     ]
     dataset = _source_name(result)
     entry = {
-        "task": {"type": _PIPELINES.get(result.task, result.task)},
+        "task": {"type": PIPELINES.get(result.task, result.task)},
         "dataset": {"name": dataset, "type": dataset, "split": "test"},
         "metrics": metrics,
     }
@@ -111,7 +111,7 @@ def _what_it_is(result: Result) -> str:
 
 def _results(result: Result) -> str:
     rows = [(f"`{name}`", *estimate_text(estimate)) for name, estimate in result.metrics.test.items()]
-    lines = ["## Results on the test split", "", _table(("metric", "value", "95 % interval", "rows"), rows), ""]
+    lines = ["## Results on the test split", "", table(("metric", "value", "95 % interval", "rows"), rows), ""]
     if result.target is not None:
         lines += [f"**The {target_text(result.target)}.**", ""]
     best = result.best
@@ -147,10 +147,10 @@ def _cost(result: Result) -> str:
     rows = parameter_rows(result.parameters) if result.parameters else []
     new = result.parameters.newly_initialised if result.parameters else ()
     listed = ", ".join(f"`{name}`" for name in new)
-    lines = ["## Parameters and cost", "", _table(("parameters", "count"), rows), ""]
+    lines = ["## Parameters and cost", "", table(("parameters", "count"), rows), ""]
     if new:
         lines += [f"Newly initialised, trained and saved, as the checkpoint lacked them: {listed}.", ""]
-    return "\n".join([*lines, _table(("cost", "measured"), cost_rows(result)), ""])
+    return "\n".join([*lines, table(("cost", "measured"), cost_rows(result)), ""])
 
 
 def _data(result: Result, report: Mapping[str, Any]) -> str:
@@ -221,7 +221,7 @@ def _per_class(result: Result) -> str:
         )
         for number, score in enumerate(result.scores.per_class)
     ]
-    return f"## Per class\n\n{_table(('number', 'label', 'precision', 'recall', 'F1', 'test rows'), rows)}\n"
+    return f"## Per class\n\n{table(('number', 'label', 'precision', 'recall', 'F1', 'test rows'), rows)}\n"
 
 
 def _figures(result: Result) -> str:
@@ -237,7 +237,7 @@ def _figures(result: Result) -> str:
 
 def _making(result: Result, recipe_text: str) -> str:
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", recipe_text)), default=0))
-    versions = _table(("package", "version"), list(result.versions.items()))
+    versions = table(("package", "version"), list(result.versions.items()))
     commit = f"\npeftlab commit: `{result.git_commit}`\n" if result.git_commit else ""
     seeds = ", ".join(f"{use} {seed}" for use, seed in result.seeds.items())
     return f"""## How it was made
@@ -267,7 +267,9 @@ def _some(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(f"`{name}`" for name in names[:most]) + more
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(' '.join(cell.replace('|', chr(92) + '|').split()) for cell in cells)} |"
 

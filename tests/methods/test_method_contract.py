@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from peftlab.encoders.load import HeadShape, LoadedEncoder, load_classifier
+from peftlab.encoders.merging import CannotMerge, merge
 from peftlab.encoders.saved import load_trained, save_trained
 from peftlab.encoders.shape import shape_of
-from peftlab.encoders.through_peft import merge_into_encoder
 from peftlab.encoders.trainable import count_parameters, trained_parameters
 from peftlab.errors import EncoderError, RecipeError
 from peftlab.recipe.load import read_recipe
@@ -226,12 +226,11 @@ def test_merging_keeps_the_logits_or_is_refused(case: Case) -> None:
     """A merged model is the plain architecture, without peft, and predicts the same."""
     from peft import PeftModel
 
-    model = copy.deepcopy(case.model)
     if not case.method.MERGES:
-        with pytest.raises(EncoderError, match="cannot be merged into the encoder"):
-            merge_into_encoder(model, case.name)
+        with pytest.raises(CannotMerge, match=r"\w+ \w+"):
+            merge(case.model)
         return
-    merged = merge_into_encoder(model, case.name)
+    merged = merge(case.model)
 
     assert not isinstance(merged, PeftModel)
     assert {plain_name(name) for name, _ in merged.named_parameters()} == set(case.before)

@@ -1,0 +1,115 @@
+"""A classifier as a folder that transformers or sentence-transformers loads by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from peftlab.runs.files import write_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_DENSE = "2_Dense"
+
+
+def name_labels(config: Any, labels: Sequence[str], *, multi_label: bool) -> None:
+    """Write the labels into a transformers configuration, in the order of the logits."""
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = "multi_label_classification" if multi_label else "single_label_classification"
+
+
+def write_tokenizer(tokenizer: Any, folder: Path, max_length: int) -> None:
+    """Write the tokenizer, told to cut texts where the run did."""
+    tokenizer.model_max_length = max_length
+    tokenizer.save_pretrained(str(folder))
+
+
+def write_native(model: Any, folder: Path) -> None:
+    """Write an `AutoModelForSequenceClassification`."""
+    model.config.architectures = [type(model).__name__]
+    with _without_bars():
+        model.save_pretrained(str(folder), safe_serialization=True)
+
+
+def read_native(folder: Path) -> nn.Module:
+    """Load what `write_native` wrote, in its own types."""
+    from transformers import AutoModelForSequenceClassification
+
+    with _without_bars():
+        model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, dtype="auto"
+        )
+    return model.eval()
+
+
+def write_pooled(model: Any, folder: Path, max_length: int) -> None:
+    """Write a `PooledClassifier` as encoder, pooling and a dense layer without activation, which gives the logits."""
+    from safetensors.torch import save_file
+
+    with _without_bars():
+        model.encoder.save_pretrained(str(folder), safe_serialization=True)
+    layers = ("Transformer", "Pooling", "Dense")
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{layers[n]}"}
+        for n, path in enumerate(("", "1_Pooling", _DENSE))
+    ]
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+    hidden, labels = model.classifier.in_features, model.classifier.out_features
+    pooling = {
+        "word_embedding_dimension": hidden,
+        "pooling_mode_cls_token": model.pooling == "cls",
+        "pooling_mode_mean_tokens": model.pooling == "mean",
+        "pooling_mode_max_tokens": False,
+        "pooling_mode_mean_sqrt_len_tokens": False,
+    }
+    write_json(folder / "1_Pooling" / "config.json", pooling)
+    dense = {
+        "in_features": hidden,
+        "out_features": labels,
+        "bias": True,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    write_json(folder / _DENSE / "config.json", dense)
+    tensors = {f"linear.{name}": value.detach().contiguous() for name, value in model.classifier.state_dict().items()}
+    save_file(tensors, folder / _DENSE / "model.safetensors", metadata={"format": "pt"})
+
+
+def read_pooled(folder: Path, pooling: Literal["mean", "cls"], labels: int) -> nn.Module:
+    """Load what `write_pooled` wrote, in its own types."""
+    import inspect
+
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModel
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    from peftlab.encoders.pooled import PooledClassifier
+
+    architecture: Any = MODEL_MAPPING[type(AutoConfig.from_pretrained(folder, local_files_only=True))]
+    spared = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(architecture).parameters else {}
+    with _without_bars():
+        encoder = AutoModel.from_pretrained(folder, local_files_only=True, dtype="auto", **spared)
+    model = PooledClassifier(encoder, pooling, labels, 0.0)
+    tensors: dict[str, torch.Tensor] = load_file(folder / _DENSE / "model.safetensors")
+    model.classifier.to(tensors["linear.weight"].dtype)
+    model.classifier.load_state_dict({name.removeprefix("linear."): value for name, value in tensors.items()})
+    return model.eval()
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep transformers from drawing a bar over the files of one folder on this machine."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,57 @@
+"""Two models on the same rows: how far their logits are apart, whose predictions flip, and whether one is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.evaluation.decisions import predicted_labels, probabilities
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Absolute differences of logits, `largest` being the largest logit of the first model; `flips`: rows."""
+
+    max: float
+    mean: float
+    largest: float
+    flips: int
+    rows: int
+
+
+def logit_difference(
+    before: NDArray[Any], after: NDArray[Any], *, multi_label: bool, threshold: float = 0.5
+) -> Difference:
+    """Compare logits [rows, labels] of two models; a NaN on either side counts as an infinite difference."""
+    gaps = np.abs(before.astype(np.float64) - after.astype(np.float64))
+    gaps[np.isnan(gaps)] = np.inf
+    flipped = np.not_equal(_predicted(before, multi_label, threshold), _predicted(after, multi_label, threshold))
+    flips = flipped.any(axis=1) if multi_label else flipped
+    largest = float(np.abs(before).max(initial=0.0))
+    return Difference(float(gaps.max(initial=0.0)), float(gaps.mean()), largest, int(flips.sum()), len(before))
+
+
+def rows_right(logits: NDArray[Any], labels: NDArray[Any], *, multi_label: bool, threshold: float) -> NDArray[np.bool_]:
+    """Return which rows are predicted right, [rows]; multi-label: with every label right."""
+    hit: NDArray[np.bool_] = np.equal(_predicted(logits, multi_label, threshold), labels.astype(np.int64))
+    return np.asarray(hit.all(axis=1)) if multi_label else hit
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """Return the two-sided p-value of the exact McNemar test (McNemar 1947).
+
+    Under the hypothesis that neither model is better, the `only_first` rows that only the first gets right are a draw
+    from Binomial(only_first + only_second, 1/2). Without such rows it is 1.
+    """
+    from scipy.stats import binomtest
+
+    apart = only_first + only_second
+    return float(binomtest(only_first, apart, 0.5).pvalue) if apart else 1.0
+
+
+def _predicted(logits: NDArray[Any], multi_label: bool, threshold: float) -> NDArray[np.int64]:
+    chances = probabilities(logits, multi_label=multi_label)
+    return predicted_labels(chances, multi_label=multi_label, threshold=threshold)

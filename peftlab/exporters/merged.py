@@ -1,0 +1,82 @@
+"""A plain folder with all weights, the adapter merged into them: transformers loads it, peftlab is not needed.
+
+With a pooled head it is a folder of sentence-transformers, whose last layer gives the logits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from peftlab.evaluation.export_source import Source, Written
+from peftlab.evaluation.forward import Forward, as_forward
+from peftlab.runs.certificate import Dtype, Exported
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PACKAGES: tuple[str, ...] = ()
+EXTRA: str | None = None
+DTYPES: tuple[Dtype, ...] = ("fp32", "bf16", "fp16")
+TAKES: Literal["mergeable"] = "mergeable"
+MAX_DRIFT = 1e-5
+
+
+def write(source: Source, folder: Path) -> Written:
+    """Write model and tokenizer; CannotMerge where the adapter is no change of weights."""
+    import torch
+
+    from peftlab.encoders.merging import merge
+    from peftlab.encoders.plain_folder import name_labels, write_native, write_pooled, write_tokenizer
+    from peftlab.evaluation.run_model import full_precision
+
+    types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    model: Any = merge(full_precision(source.folder, source.run)).to(types[source.dtype])
+    name_labels(model.config, source.exported.labels, multi_label=source.exported.multi_label)
+    pooled = source.exported.encoder.pooling != "native"
+    if pooled:
+        write_pooled(model, folder, source.exported.max_length)
+    else:
+        write_native(model, folder)
+    write_tokenizer(source.run.tokenizer, folder, source.exported.max_length)
+    kind = source.run.encoder.load_in
+    note = (
+        f"Merged into the weights as they are read back from {kind}, which the adapter was trained against, not into "
+        "the encoder's own."
+    )
+    return Written(
+        merged=hasattr(source.run.module, "peft_config"),
+        loads_with=("sentence-transformers",) if pooled else ("transformers",),
+        notes=(note,) if kind != "full" else (),
+    )
+
+
+def load(folder: Path, exported: Exported) -> Forward:
+    """Load the folder, in the types that it is stored in."""
+    import torch
+
+    from peftlab.encoders.plain_folder import read_native, read_pooled
+
+    pooling = exported.encoder.pooling
+    model: nn.Module = (
+        read_native(folder) if pooling == "native" else read_pooled(folder, pooling, len(exported.labels))
+    )
+    return as_forward(model, torch.device("cpu"))
+
+
+def usage(exported: Exported) -> str:
+    """Return Python that gives `logits` of `texts`, `folder` being the export."""
+    if exported.encoder.pooling != "native":
+        return (
+            "from sentence_transformers import SentenceTransformer\n\n"
+            'logits = SentenceTransformer(folder, device="cpu").encode(texts)  # one logit a label, not an embedding'
+        )
+    return f"""import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+inputs = tokenizer(texts, truncation=True, max_length={exported.max_length}, padding=True, return_tensors="pt")
+with torch.inference_mode():
+    logits = model(**inputs).logits.float().numpy()
+labels = [model.config.id2label[int(row.argmax())] for row in logits]"""

@@ -1,0 +1,145 @@
+"""The card of an export, its README.md: how it is loaded, how far it is from its run, what it was made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from peftlab.reports.model_card import HUB_ID, PIPELINES, table
+from peftlab.reports.wording import bytes_text, stand_in_text
+from peftlab.runs.certificate import FILE_NAME, REFERENCE, SUMS, Certificate
+from peftlab.runs.result import Result
+
+
+def export_card(certificate: Certificate, result: Result, usage: str) -> str:
+    """Return the card as Markdown with the hub's front matter; `usage` is Python that gives `logits` of `texts`."""
+    exported = certificate.exported
+    name = exported.format.replace("_", "-")
+    synthetic = ["The run was trained on made-up texts.", ""] if result.data and result.data.synthetic else []
+    parts = [
+        _front_matter(certificate, result),
+        f"# {certificate.recipe_name}: {name}, {exported.dtype}",
+        "",
+        f"Text {exported.task} into {len(exported.labels)} labels by the method `{exported.method}` on the encoder "
+        f"`{exported.encoder.used}`; written by peftlab {certificate.versions.get('peftlab', '')}.",
+        "",
+        *([stand_in_text(result), ""] if result.stand_in else []),
+        *synthetic,
+        *_use(certificate, usage),
+        *_certificate(certificate),
+        *_origin(certificate),
+    ]
+    return "\n".join(parts)
+
+
+def _front_matter(certificate: Certificate, result: Result) -> str:
+    exported = certificate.exported
+    used = exported.encoder.used
+    values = {
+        "library_name": _library(certificate),
+        "pipeline_tag": PIPELINES.get(exported.task),
+        "language": [result.data.language] if result.data and result.data.language else None,
+        "license": exported.encoder.license.lower() if exported.encoder.license else None,
+        "base_model": used if HUB_ID.fullmatch(used) else None,
+        "tags": ["peftlab", exported.method, exported.task, exported.format],
+    }
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None]
+    return "\n".join(["---", *lines, "---", ""])
+
+
+def _library(certificate: Certificate) -> str:
+    """Return the library that the hub shows: the first that loads the export."""
+    first = certificate.exported.loads_with[0]
+    return "onnx" if first == "onnxruntime" else first
+
+
+def _use(certificate: Certificate, usage: str) -> Sequence[str]:
+    loads_with = ", ".join(f"`{name}`" for name in certificate.exported.loads_with)
+    labels = ", ".join(f"{number} `{label}`" for number, label in enumerate(certificate.exported.labels))
+    return [
+        "## Use",
+        "",
+        "```sh",
+        'peftlab predict . --text "..." --json',
+        "peftlab verify .",
+        "sha256sum -c SHA256SUMS",
+        "```",
+        "",
+        f"In Python, with {loads_with}:",
+        "",
+        "```python",
+        'folder = "."',
+        'texts = ["...", "..."]',
+        "",
+        usage,
+        "```",
+        "",
+        *_pairs(certificate),
+        f"The logits stand for: {labels}.",
+        "",
+    ]
+
+
+def _pairs(certificate: Certificate) -> Sequence[str]:
+    if certificate.exported.pair_column is None:
+        return []
+    form = (
+        "`[[text, pair], ...]`"
+        if "sentence-transformers" in certificate.exported.loads_with
+        else "`(texts, pairs, ...)`"
+    )
+    return [f"This model labels pairs of texts: give both, as {form}.", ""]
+
+
+def _certificate(certificate: Certificate) -> Sequence[str]:
+    drift, metric, speed = certificate.drift, certificate.metric, certificate.speed
+    limits = certificate.limits
+    drift_limit = "none" if limits.max_drift is None else f"{limits.max_drift:g} x max(1, largest logit)"
+    rows = [
+        (
+            "largest drift of a logit",
+            f"{drift.max:.3g} (mean {drift.mean:.3g}; largest logit {drift.largest_logit:.3g})",
+        ),
+        ("predictions that flipped", f"{drift.flips:,} of {drift.rows:,}"),
+        (f"test {metric.name} of the run", f"{metric.before:.4f}"),
+        (f"test {metric.name} of the export", f"{metric.after:.4f}"),
+        ("right in one only", f"run {metric.only_run_right:,}, export {metric.only_export_right:,}"),
+        ("exact McNemar test", f"p = {metric.p_value:.3g}"),
+        ("allowed drift", drift_limit),
+        ("allowed loss of the metric", "any" if limits.max_drop is None else f"{limits.max_drop:g}"),
+        ("size", bytes_text(certificate.size_bytes)),
+        (
+            "latency, one text",
+            f"p50 {speed.batch_1_p50_ms:.2f} ms, p95 {speed.batch_1_p95_ms:.2f} ms (n = {speed.batch_1_calls})",
+        ),
+        (
+            "throughput, batches of 32",
+            f"{speed.batch_32_rows_per_second:,.0f} texts/s (n = {speed.batch_32_calls} batches)",
+        ),
+    ]
+    return [
+        "## Certificate",
+        "",
+        f"The export was loaded from disk and compared with the run on all {drift.rows:,} test rows.",
+        "",
+        table(("what", "measured"), rows),
+        "",
+        f"Times: {speed.processor}, {speed.threads} {'thread' if speed.threads == 1 else 'threads'}, texts of "
+        f"{speed.mean_tokens:.1f} tokens on average, without tokenising.",
+        "",
+        *(f"- {note}" for note in certificate.notes),
+        f"- `{FILE_NAME}` has all of this for programs; `{SUMS}` has the SHA-256 of every file. `{REFERENCE}` has "
+        "made-up token ids with the logits of run and export, so that `peftlab verify` needs neither run nor data.",
+        "",
+    ]
+
+
+def _origin(certificate: Certificate) -> Sequence[str]:
+    encoder = certificate.exported.encoder
+    rows = [
+        ("recipe", f"`{certificate.recipe_name}`, SHA-256 `{certificate.recipe_hash}`"),
+        ("data", f"fingerprint `{certificate.data_fingerprint}`"),
+        ("encoder", f"`{encoder.used}`, SHA-256 `{encoder.sha256}`"),
+        *((name, version) for name, version in certificate.versions.items()),
+    ]
+    return ["## Made of", "", table(("what", "which"), rows), ""]

@@ -1,0 +1,84 @@
+"""What the certificate says of an export: drift, flips, the test metric before and after, and speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.data.tokens import Tokens, pad
+from peftlab.evaluation.agreement import logit_difference, mcnemar_p, rows_right
+from peftlab.evaluation.forward import Forward
+from peftlab.runs.certificate import Drift, Exported, MetricChange, Speed
+from peftlab.runs.environment import processor_name
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from peftlab.data.rows import Splits
+
+WARM_UP, SINGLE_CALLS, BATCH_CALLS = 10, 100, 5
+
+
+def measure_drift(before: NDArray[np.float32], after: NDArray[np.float32], exported: Exported) -> Drift:
+    """Compare logits of run and export on the same rows."""
+    found = logit_difference(before, after, multi_label=exported.multi_label, threshold=exported.threshold)
+    return Drift(max=found.max, mean=found.mean, largest_logit=found.largest, flips=found.flips, rows=found.rows)
+
+
+def measure_metric(
+    before: NDArray[np.float32], after: NDArray[np.float32], splits: Splits, task: ModuleType, config: Any
+) -> MetricChange:
+    """Score run and export on the test split, and test the difference on the rows that only one gets right."""
+    name, test = task.DEFAULT_METRIC, splits.test
+    threshold = getattr(config, "threshold", 0.5)
+    right = [
+        rows_right(logits, test.labels, multi_label=splits.multi_label, threshold=threshold)
+        for logits in (before, after)
+    ]
+    only_run, only_export = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    return MetricChange(
+        name=name,
+        before=float(task.point_metrics(before, test, splits, config)[name]),
+        after=float(task.point_metrics(after, test, splits, config)[name]),
+        only_run_right=only_run,
+        only_export_right=only_export,
+        p_value=min(1.0, mcnemar_p(only_run, only_export)),
+        rows=len(test),
+    )
+
+
+def measure_speed(forward: Forward, tokens: Tokens) -> Speed:
+    """Time the first rows of `tokens` one by one and in batches of 32, after a warm-up."""
+    import torch
+
+    rows = np.arange(len(tokens))
+    single = [rows[call % len(rows)].reshape(1) for call in range(SINGLE_CALLS)]
+    batches = [np.resize(np.roll(rows, -32 * call), 32) for call in range(BATCH_CALLS)]
+    _timed(forward, tokens, single[:WARM_UP])
+    alone = _timed(forward, tokens, single)
+    _timed(forward, tokens, batches[:1])
+    together = _timed(forward, tokens, batches)
+    return Speed(
+        batch_1_p50_ms=float(np.percentile(alone, 50)) * 1e3,
+        batch_1_p95_ms=float(np.percentile(alone, 95)) * 1e3,
+        batch_1_calls=SINGLE_CALLS,
+        batch_32_rows_per_second=32 * BATCH_CALLS / float(sum(together)),
+        batch_32_calls=BATCH_CALLS,
+        mean_tokens=float(tokens.lengths[np.concatenate(single)].mean()),
+        threads=torch.get_num_threads(),
+        processor=processor_name(),
+    )
+
+
+def _timed(forward: Forward, tokens: Tokens, calls: Sequence[NDArray[np.int64]]) -> list[float]:
+    """Return the seconds of each call."""
+    taken = []
+    for rows in calls:
+        start = time.perf_counter()
+        forward({name: tensor.numpy() for name, tensor in pad(tokens, rows).items()})
+        taken.append(time.perf_counter() - start)
+    return taken
