@@ -46,7 +46,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, cross_check: bool 
         findings += cross_checks(draft, source)
     if mistakes := source.mistakes(findings):
         raise RecipeError(mistakes)
-    return Recipe(name=path.stem, path=path, **records)
+    return Recipe(name=records["run"].recipe or path.stem, path=path, **records)
 
 
 def _sections(source: Source, words: Vocabulary) -> tuple[dict[str, Any], list[Finding]]:

@@ -13,7 +13,7 @@ from peftlab.recipe.expectations import UNSET
 from peftlab.recipe.records import Choice, Recipe, Record
 from peftlab.recipe.unknown_keys import sections
 
-_NOT_HASHED = (("run", "dir"), ("run", "trackers"), ("run", "project"), ("train", "resume"))
+_NOT_HASHED = (("run", "dir"), ("run", "trackers"), ("run", "project"), ("run", "recipe"), ("train", "resume"))
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -48,8 +48,8 @@ def recipe_text(recipe: Recipe) -> str:
 def recipe_hash(recipe: Recipe) -> str:
     """Return the SHA-256, in hexadecimal, of the resolved settings that can change what a run computes.
 
-    It does not depend on how the file is laid out or where it stands, nor on `run.dir`, `run.trackers`, `run.project`
-    and `train.resume`.
+    It does not depend on how the file is laid out or where it stands, nor on `run.dir`, `run.trackers`,
+    `run.project`, `run.recipe` and `train.resume`.
     """
     tables = _tables(resolved(recipe))
     for section, key in _NOT_HASHED:

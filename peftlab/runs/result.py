@@ -35,7 +35,7 @@ from peftlab.runs.result_parts import (
     Target,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "result.json"
 
 
@@ -53,10 +53,11 @@ class Result(ResultRecord):
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
     """Version of this schema."""
-    status: Literal["ok", "failed", "interrupted"]
-    """`ok` only where the test split was scored and the saved model reloads to the same logits."""
+    status: Literal["ok", "validated", "failed", "interrupted"]
+    """`ok` only where the test split was scored and the saved model reloads to the same logits; `validated`: the same,
+    but for the test split, which the recipe put aside (`evaluation.score_test = false`)."""
     reason: str | None = None
-    """Why the run failed or was interrupted; null where status is ok."""
+    """Why the run failed or was interrupted; null otherwise."""
     traceback: str | None = None
     """Traceback of a failure that is ours."""
     recipe: RecipeUsed
@@ -94,7 +95,8 @@ class Result(ResultRecord):
     seeds: dict[str, Count]
     """Seeds by use."""
     versions: dict[str, str]
-    """Versions of Python, peftlab and the libraries that bear on the result."""
+    """Versions of Python, peftlab and the libraries that bear on the result; `code`: SHA-256 of peftlab's own modules
+    that do."""
     git_commit: str | None = None
     """Commit of peftlab's own checkout, where it is one; with `+changes` where files differ from it."""
     notes: tuple[str, ...] = ()
@@ -107,15 +109,18 @@ class Result(ResultRecord):
     @model_validator(mode="after")
     def _whole(self) -> Result:
         """Refuse an ok without proof, and a failure without a reason."""
-        if self.status != "ok" and not self.reason:
-            raise ValueError(f"status {self.status} needs a reason")
-        if self.status == "ok":
-            needed: dict[str, Any] = {"metrics.test": self.metrics.test, "data": self.data}
-            needed |= {"parameters": self.parameters, "round_trip": self.round_trip}
-            if missing := [name for name, value in needed.items() if not value]:
-                raise ValueError(f"status ok needs {', '.join(missing)}")
-            if self.reason is not None:
-                raise ValueError("status ok has no reason")
+        if self.status in ("failed", "interrupted"):
+            if not self.reason:
+                raise ValueError(f"status {self.status} needs a reason")
+            return self
+        needed: dict[str, Any] = {"metrics.test": self.metrics.test} if self.status == "ok" else {}
+        needed |= {"data": self.data, "parameters": self.parameters, "round_trip": self.round_trip}
+        if missing := [name for name, value in needed.items() if not value]:
+            raise ValueError(f"status {self.status} needs {', '.join(missing)}")
+        if self.reason is not None:
+            raise ValueError(f"status {self.status} has no reason")
+        if self.status == "validated" and (self.metrics.test or self.scores is not None):
+            raise ValueError("status validated has no test metrics")
         return self
 
 
