@@ -15,6 +15,7 @@ from peftlab.programs import EXIT_CODES, run_program
 VERBS = {
     "train": ("peftlab.train", "train, score and save one recipe"),
     "check": ("peftlab.check", "find every mistake in a recipe and its data, and print the plan, without training"),
+    "bench": ("peftlab.bench", "run a suite: recipes x seeds, recorded, and none of them twice"),
     "predict": ("peftlab.predict", "label texts with a finished run"),
     "list": ("peftlab.listing", "list recipes, methods, tasks and bundled encoders"),
     "show": ("peftlab.show", "print what a run measured"),

@@ -23,6 +23,7 @@ LAYERS = (
     ("evaluation",),
     ("methods", "tasks"),
     ("training", "reports"),
+    ("suites",),
 )
 PLUGIN_FOLDERS = ("methods", "tasks")
 BANNED_NAMES = ("utils", "helpers", "common", "misc")

@@ -133,12 +133,17 @@ def scored(scores: Mapping[str, Any]) -> tuple[dict[str, Estimate], ClassScores]
 def write_result(folder: Path, result: Result) -> Path:
     """Write `result.json` into `folder`, whole or not at all, and return its path."""
     path = folder / FILE_NAME
+    write_text(path, result_text(result))
+    return path
+
+
+def result_text(result: Result) -> str:
+    """Return `result` as the text of its file."""
     text = json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=2, allow_nan=False)
     # Lists of numbers, such as the rows of the confusion matrix, take one line each. A string holds no raw newline.
     numbers = re.compile(r"\[\n\s+(-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*)\n\s+\]")
     compact = numbers.sub(lambda found: "[" + re.sub(r",\n\s+", ", ", found[1]) + "]", text)
-    write_text(path, compact + "\n")
-    return path
+    return compact + "\n"
 
 
 def read_result(folder: Path) -> Result:
