@@ -29,12 +29,10 @@ def cluster(socket_enabled: None) -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     pytest_socket.socket_allow_hosts(["127.0.0.1", "localhost"], allow_unix_socket=True)
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000},
-    )
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000, "node_ip_address": "127.0.0.1"}
+    made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
-        made.add_node(num_cpus=1, object_store_memory=80_000_000)
+        made.add_node(**node)
         made.wait_for_nodes()
         yield made.address
     finally:
