@@ -19,7 +19,7 @@ VERBS = {
     "predict": ("peftlab.predict", "label texts with a finished run"),
     "list": ("peftlab.listing", "list recipes, methods, tasks and bundled encoders"),
     "show": ("peftlab.show", "print what a run measured"),
-    "schema": ("peftlab.schema", "print the JSON Schema of recipes, for editors"),
+    "schema": ("peftlab.schema", "print the JSON Schema of recipes or suites, for editors"),
     "doctor": ("peftlab.doctor", "say what this machine has, what is missing and how to install it"),
 }
 

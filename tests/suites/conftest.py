@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from peftlab import train
 from peftlab.suites.execute import Ended, never
 from peftlab.suites.orders import Order
 
@@ -58,11 +60,12 @@ def write_suite(tiny_encoder: Callable[..., Path], tiny_tickets: Callable[..., P
     return write
 
 
-def in_this_process(order: Order, work: Path, threads: int | None, stop: Callable[[], bool] = never) -> Ended:
-    """Do an order as `execute` does, without a process: for tests of what stands around it."""
-    import shutil
+@pytest.fixture(scope="session")
+def in_this_process() -> Callable[..., Ended]:
+    """Return what does an order as `execute` does, without a process: for tests of what stands around it."""
 
-    from peftlab import train
+    def do(order: Order, work: Path, threads: int | None, stop: Callable[[], bool] = never) -> Ended:
+        shutil.rmtree(work / order.name, ignore_errors=True)
+        return Ended(train.main([order.recipe, *order.overrides, f"run.dir={work / order.name}"]), "", stopped=False)
 
-    shutil.rmtree(work / order.name, ignore_errors=True)
-    return Ended(train.main([order.recipe, *order.overrides, f"run.dir={work / order.name}"]), "", stopped=False)
+    return do

@@ -20,14 +20,17 @@ SUITE = 'methods = ["tfidf", "head"]\nseeds = [3]\n'
 
 
 @pytest.fixture
-def cluster(socket_enabled: None) -> Iterator[str]:
+def cluster(socket_enabled: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Start two nodes of one CPU each that meet on this machine's loopback; return their address."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("absent: ray")
     import pytest_socket
     import ray
+    from ray._private import ray_constants
     from ray.cluster_utils import Cluster
 
+    # Ray would turn 127.0.0.1 into this machine's outer address, which tests do not open.
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
     pytest_socket.socket_allow_hosts(["127.0.0.1", "localhost"], allow_unix_socket=True)
     node = {"num_cpus": 1, "object_store_memory": 80_000_000, "node_ip_address": "127.0.0.1"}
     made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
