@@ -153,6 +153,11 @@ def read_result(folder: Path) -> Result:
         raise RunError(f"{folder} is not a run folder: there is no such folder")
     if not path.is_file():
         raise RunError(f"{folder} has no {FILE_NAME}: it is not a run folder, or its run is not finished")
+    return read_result_file(path)
+
+
+def read_result_file(path: Path) -> Result:
+    """Return the result in a file of any name, such as a committed record; RunError as for `read_result`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
