@@ -80,6 +80,8 @@ def plan_run(arm: Arm, name: str, seed: int, inputs: Inputs, more: tuple[str, ..
     found = inputs.of(recipe)
     if found is None:
         return None
+    if found.splits.multi_label:
+        inputs.note(UserError(f"{arm.path}: has several labels a row; a suite compares single-label recipes only"))
     code = code_hash(recipe.method.name, recipe.task.name)
     key = RunKey(recipe_hash(recipe), found.splits.fingerprint, code)
     overrides = (*arm.overrides(seed, *more), *QUIET)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from peftlab.evaluation.compact_predictions import SUFFIX, compact_predictions, write_compact
 from peftlab.runs.environment import versions
 from peftlab.runs.files import write_text
 from peftlab.runs.folder import now
@@ -54,7 +55,7 @@ def recorded(folder: Path, run: PlannedRun) -> Result | None:
 
 def predictions_path(folder: Path, name: str) -> Path:
     """Return the file of the run's predictions."""
-    return folder / f"{name}.predictions.json.gz"
+    return folder / f"{name}{SUFFIX}"
 
 
 def keep(folder: Path, run: PlannedRun, run_folder: Path, otherwise: str) -> Result:
@@ -68,7 +69,7 @@ def keep(folder: Path, run: PlannedRun, run_folder: Path, otherwise: str) -> Res
         return keep_failure(folder, run, otherwise)
     target = predictions_path(folder, run.name)
     if result.status == "ok":
-        keep_predictions(run_folder, target)
+        write_compact(target, compact_predictions(run_folder))
     else:
         target.unlink(missing_ok=True)
     write_text(record_path(folder, run.name), path.read_text(encoding="utf-8"))
@@ -81,16 +82,6 @@ def keep_failure(folder: Path, run: PlannedRun, words: str) -> Result:
     result = _never_written(run, words)
     write_text(record_path(folder, run.name), result_text(result))
     return result
-
-
-def keep_predictions(run_folder: Path, target: Path) -> None:
-    """Write the run's predictions to `target`, in the form that reports read."""
-    import gzip
-
-    from peftlab.runs.files import whole_file
-
-    with whole_file(target) as file, gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="") as packed:
-        packed.write((run_folder / "predictions.jsonl").read_bytes())
 
 
 def _never_written(run: PlannedRun, last_words: str) -> Result:
