@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,11 +87,11 @@ def _bench(asked: argparse.Namespace) -> int:
     if asked.dry_run:
         return _show_plan(plan, kept, console, jobs, as_json=asked.json)
     outcome = run_suite(plan, kept, run_all, jobs, console)
-    _report(kept.records, console)
     for name in outcome.failed:
-        console.print(f"[bold red]{name}[/bold red] {outcome.results[name].status}: {_reason(outcome, name)}")
+        console.print(f"{name} {outcome.results[name].status}: {_reason(outcome, name)}", style="red", markup=False)
+    reported = _report(kept.records)
     print(json.dumps(_summary(plan, kept, outcome), ensure_ascii=False, indent=2) if asked.json else kept.records)
-    return 1 if outcome.failed else 0
+    return 1 if outcome.failed else reported
 
 
 def _runner(asked: argparse.Namespace) -> tuple[RunAll, int]:
@@ -105,8 +107,15 @@ def _runner(asked: argparse.Namespace) -> tuple[RunAll, int]:
     return on_this_machine(asked.jobs, asked.threads or shared), asked.jobs
 
 
-def _report(records: Path, console: Console) -> None:
-    """Write the report of the records."""
+def _report(records: Path) -> int:
+    """Write the report of the records, as `peftlab report` does; return its exit code."""
+    from peftlab.cli import VERBS
+
+    if "report" not in VERBS:
+        return 0
+    with redirect_stdout(sys.stderr):
+        code: int = importlib.import_module(VERBS["report"][0]).main([str(records)])
+    return code
 
 
 def _reason(outcome: Outcome, name: str) -> str:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from peftlab import check, doctor, listing, predict, show, train
+from peftlab import bench, check, doctor, listing, predict, show, train
 from peftlab.errors import RecipeError
 from peftlab.recipe.load import read_recipe
+from peftlab.suites.arms import load_suite
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARSERS = {
+    "bench": bench.parser,
     "train": train.parser,
     "check": check.parser,
     "predict": predict.parser,
@@ -51,6 +53,9 @@ def test_peftlab_commands_parse_and_name_recipes_that_exist(words: list[str]) ->
     PARSERS[words[1]]().parse_args(words[2:])
     recipes = [word for word in words if word.endswith(".toml")]
     for recipe in recipes:
+        if words[1] == "bench":
+            load_suite(ROOT / recipe)
+            continue
         read_recipe(ROOT / recipe, [word for word in words[2:] if "=" in word])
 
 

@@ -50,7 +50,7 @@ class Board:
         if result.status in ("ok", "validated"):
             self.usual[run.arm] = result.seconds.total
         if self.live is None:
-            self.console.print(f"{run.name}: {_outcome(result, self.ceilings)}; {self.left()}")
+            self.console.print(f"{run.name}: {_outcome(result, self.ceilings)}; {self.left()}", markup=False)
         self.draw()
 
     def draw(self) -> None:
@@ -74,6 +74,7 @@ class Board:
     def table(self) -> Any:
         """Return the table of all runs."""
         from rich.table import Table
+        from rich.text import Text
 
         made = Table("run", "state", "time", "outcome", title=f"{self.title}: {self.left()}", title_justify="left")
         elapsed = self.elapsed()
@@ -83,9 +84,9 @@ class Board:
             seconds = elapsed.get(run.name, result.seconds.total if result is not None else None)
             made.add_row(
                 run.name,
-                f"[{_STYLES[state]}]{state}[/]" if state in _STYLES else state,
+                Text(state, style=_STYLES.get(state, "")),
                 clock(seconds) if seconds is not None else "",
-                _outcome(result, self.ceilings) if result is not None else "",
+                Text(_outcome(result, self.ceilings) if result is not None else ""),
             )
         return made
 
