@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from peftlab.errors import MissingPackage, UserError
 from peftlab.recipe.plugins import LearningRate, load_plugin
 from peftlab.runs.result import Result
 from peftlab.suites.execute import Ended
@@ -17,7 +19,7 @@ from peftlab.suites.orders import Order
 from peftlab.suites.records import read_record
 from peftlab.suites.run import Outcome, Places, plan_suite, run_suite
 from peftlab.suites.schedule import on_this_machine
-from peftlab.suites.tuning import learning_rates
+from peftlab.suites.tuning import learning_rates, open_studies
 
 SUITE = """\
 methods = ["tfidf", "head", "full"]
@@ -157,3 +159,15 @@ def test_where_every_trial_fails_the_runs_are_recorded_as_failed(
 )
 def test_rates_are_even_by_logarithm_around_the_default(trials: int, rates: tuple[float, ...]) -> None:
     assert learning_rates(LearningRate(low=1e-5, default=1e-3, high=1e-1), trials) == pytest.approx(rates)
+
+
+def test_without_optuna_the_install_line_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingPackage, match=r'pip install "peftlab\[bench\]"'):
+        open_studies("tiny", None, tmp_path)
+
+
+@pytest.mark.parametrize("asked", ["sqlite:///{folder}/nowhere/shared.db", "nonsense://host/name"])
+def test_a_storage_that_cannot_be_opened_is_said_in_a_sentence(asked: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"tuning\.storage '.*' cannot be opened: "):
+        open_studies("tiny", asked.format(folder=tmp_path), tmp_path)
