@@ -20,7 +20,7 @@ from peftlab.suites.schedule import TICK_SECONDS, Event, Events, RunAll, stopped
 from peftlab.training.signals import stop_on_signals
 
 INSTALL = 'pip install "peftlab[ray]"'
-BROUGHT_BACK = ("result.json", "predictions.jsonl")
+BROUGHT_BACK = ("result.json", "predictions.jsonl", "metrics.jsonl")
 
 
 @dataclass(frozen=True)

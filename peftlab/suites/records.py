@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 import statistics
 from collections.abc import Iterable
@@ -18,6 +20,9 @@ from peftlab.runs.result_parts import EncoderUsed, RecipeUsed, Seconds
 from peftlab.suites.orders import PlannedRun, RunKey
 
 SUITE_COPY = "suite.toml"
+METRIC_LINES = "metrics.jsonl"
+KEPT_STEPS = 100
+"""Steps whose loss is committed with a record."""
 DONE = ("ok", "validated")
 """Statuses of a run that went to its end."""
 
@@ -67,11 +72,16 @@ def keep(folder: Path, run: PlannedRun, run_folder: Path, otherwise: str) -> Res
     result = read_record(path)
     if result is None:
         return keep_failure(folder, run, otherwise)
-    target = predictions_path(folder, run.name)
+    target, lines = predictions_path(folder, run.name), run_folder / METRIC_LINES
     if result.status == "ok":
         write_compact(target, compact_predictions(run_folder))
     else:
         target.unlink(missing_ok=True)
+    kept_lines = folder / f"{run.name}.{METRIC_LINES}"
+    if lines.is_file() and result.status == "ok":
+        write_text(kept_lines, thinned(lines.read_text(encoding="utf-8")))
+    else:
+        kept_lines.unlink(missing_ok=True)
     write_text(record_path(folder, run.name), path.read_text(encoding="utf-8"))
     return result
 
@@ -79,9 +89,19 @@ def keep(folder: Path, run: PlannedRun, run_folder: Path, otherwise: str) -> Res
 def keep_failure(folder: Path, run: PlannedRun, words: str) -> Result:
     """Record a run that has no result of its own as failed, with `words` as the reason, and return the record."""
     predictions_path(folder, run.name).unlink(missing_ok=True)
+    (folder / f"{run.name}.{METRIC_LINES}").unlink(missing_ok=True)
     result = _never_written(run, words)
     write_text(record_path(folder, run.name), result_text(result))
     return result
+
+
+def thinned(lines: str) -> str:
+    """Return the metric lines of a run for its learning curve: every validation, and `KEPT_STEPS` steps at most."""
+    whole = [line for line in lines.splitlines(keepends=True) if line.endswith("\n")]
+    steps = [place for place, line in enumerate(whole) if "validation" not in json.loads(line)]
+    every = max(1, math.ceil(len(steps) / KEPT_STEPS))
+    left_out = set(steps) - set(steps[::every])
+    return "".join(line for place, line in enumerate(whole) if place not in left_out)
 
 
 def _never_written(run: PlannedRun, last_words: str) -> Result:

@@ -10,6 +10,7 @@ import pytest
 
 from peftlab.suites.board import clock, remaining_seconds
 from peftlab.suites.ceilings import above
+from peftlab.suites.records import thinned
 from peftlab.suites.suite import Ceilings
 
 
@@ -41,6 +42,15 @@ def test_a_run_on_its_ceilings_is_not_above_them() -> None:
 )
 def test_each_ceiling_is_told_with_both_figures(run: Any, told: str) -> None:
     assert above(run, CEILINGS) == [told]
+
+
+def test_metric_lines_are_thinned_to_every_validation_and_some_steps() -> None:
+    """The first step stays, and a line that a kill cut short goes."""
+    steps = [f'{{"step": {step}, "loss": 1.0}}\n' for step in range(1, 251)]
+    kept = thinned("".join([*steps, '{"step": 250, "validation": {"accuracy": 0.5}}\n', '{"step": 2'])).splitlines()
+    assert kept[0] == steps[0].rstrip()
+    assert len(kept) == 84 + 1
+    assert "validation" in kept[-1]
 
 
 def runs(*arms: str) -> Any:
