@@ -227,5 +227,5 @@ def _stated(arm: Arm) -> str:
     return (
         f"{arm.name} with {accuracy.value:.4f} (95 % interval {accuracy.low:.4f} to {accuracy.high:.4f}, "
         f"n = {accuracy.n:,} test rows, {arm.seeds} seed{'s' if arm.seeds > 1 else ''}) "
-        f"and {costs.trainable:,} trained parameters ({costs.trainable / max(1, costs.total):.2%} of all)"
+        f"and {costs.trainable:,} trained parameters ({100 * costs.trainable / max(1, costs.total):.3g} % of all)"
     )

@@ -20,9 +20,10 @@ h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.2rem;margin-top:2.4rem}
 .answer{background:var(--card);border-left:4px solid var(--mark);padding:.9rem 1.1rem;font-size:1.08rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;width:100%}
 th,td{padding:.4rem .6rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
-th:first-child,td:first-child,td.words{text-align:left}th button{all:unset;cursor:pointer;font-weight:600}
+th:first-child,td.words{text-align:left}th button{all:unset;cursor:pointer;font-weight:600}
 th button:focus-visible{outline:2px solid var(--mark)}th[aria-sort=ascending] button::after{content:" \\2191"}
-th[aria-sort=descending] button::after{content:" \\2193"}td.words{min-width:12rem}
+th[aria-sort=descending] button::after{content:" \\2193"}td.long{min-width:14rem}
+td.figure{white-space:nowrap}.wide .chart{min-width:36rem}
 summary{cursor:pointer;color:var(--mark);padding:.3rem 0}code{background:var(--card);padding:0 .25em}
 #tip{position:absolute;max-width:18rem;padding:.4rem .6rem;background:var(--ink);color:var(--back);font-size:.85rem;
 border-radius:4px;pointer-events:none}
@@ -130,7 +131,8 @@ def _table(table: Table) -> str:
         cells = []
         for cell in row:
             number = f' data-number="{cell.number:.12g}"' if cell.number is not None else ""
-            words = ' class="words"' if cell.number is None and len(cell.text) > 24 else ""
+            kind = "figure" if cell.number is not None or cell.text == "-" else "words"
+            words = f' class="{kind} long"' if kind == "words" and len(cell.text) > 24 else f' class="{kind}"'
             cells.append(f"<td{number}{words}>{escape(cell.text)}</td>")
         rows.append("<tr>" + "".join(cells) + "</tr>")
     return f"<table><thead><tr>{heads}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table>"

@@ -107,7 +107,7 @@ def cost_table(findings: Findings) -> Table:
                 f"{cost.surviving if cost.surviving is not None else cost.trainable:,}",
                 cost.surviving or cost.trainable,
             ),
-            Cell(f"{share:.2%}", share),
+            Cell(_per_cent(share), share),
             Cell(f"{embedding:.1%}" if cost.embedding is not None else "-", embedding),
             Cell(bytes_text(cost.shipped_bytes), cost.shipped_bytes),
             *(_seconds(value) for value in (cost.seconds_total, cost.seconds_train, cost.seconds_cpu)),
@@ -228,7 +228,12 @@ def _band(findings: Findings) -> tuple[str, float, float] | None:
 
 def _parameters(arm: Arm) -> Cell:
     cost = arm.costs
-    return Cell(f"{cost.trainable:,} ({cost.trainable / max(1, cost.total):.2%})", cost.trainable)
+    return Cell(f"{cost.trainable:,} ({_per_cent(cost.trainable / max(1, cost.total))})", cost.trainable)
+
+
+def _per_cent(share: float) -> str:
+    """Return a share in per cent with three digits, since the shares compared go from 0.001 to 100 %."""
+    return f"{100 * share:.3g} %"
 
 
 def _seconds(value: float | None) -> Cell:
