@@ -143,7 +143,7 @@ def _marks(points: Sequence[Point], along: _Axis, up: _Axis) -> Iterable[str]:
         x, y = along.at(math.log10(p.x)), up.at(p.y)
         wide = 7.2 * len(p.name)
         left = x + 9 if x + 9 + wide < WIDTH - 4 else x - 9 - wide
-        tall = y + 4
+        tall = y - 5  # above the steps of the front, which leave a point to the right
         while any(abs(tall - other) < 14 and left < end and start < left + wide for start, end, other in taken):
             tall += 4
         taken.append((left, left + wide, tall))

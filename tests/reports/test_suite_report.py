@@ -143,6 +143,16 @@ def test_the_program_writes_the_files_and_prints_json(
     assert all(Path(path).is_file() for path in said["files"])
 
 
+def test_learning_curves_are_drawn_of_the_metric_lines_that_were_kept(suite: Path) -> None:
+    assert "learning_curves.svg" not in report_files(read_suite_records(suite))
+    lines = [{"step": n, "epoch": n / 2, "validation": {"accuracy": 0.8 + n / 100}} for n in (2, 4, 6)]
+    (suite / "lora-s1.metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    drawn = report_files(read_suite_records(suite))["learning_curves.svg"]
+    assert ET.fromstring(drawn).get("aria-label") == "Validation accuracy over epochs"
+    assert "lora-s1" in drawn
+    assert "full-s0" not in drawn
+
+
 class Outside(HTMLParser):
     """Collects what a page would fetch."""
 
