@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -109,13 +108,10 @@ def _runner(asked: argparse.Namespace) -> tuple[RunAll, int]:
 
 def _report(records: Path) -> int:
     """Write the report of the records, as `peftlab report` does; return its exit code."""
-    from peftlab.cli import VERBS
+    from peftlab import report
 
-    if "report" not in VERBS:
-        return 0
     with redirect_stdout(sys.stderr):
-        code: int = importlib.import_module(VERBS["report"][0]).main([str(records)])
-    return code
+        return report.main([str(records)])
 
 
 def _reason(outcome: Outcome, name: str) -> str:

@@ -19,6 +19,7 @@ VERBS = {
     "predict": ("peftlab.predict", "label texts with a finished run"),
     "list": ("peftlab.listing", "list recipes, methods, tasks and bundled encoders"),
     "show": ("peftlab.show", "print what a run measured"),
+    "report": ("peftlab.report", "write the report of a suite's records: which recipe is the cheapest that will do"),
     "schema": ("peftlab.schema", "print the JSON Schema of recipes or suites, for editors"),
     "doctor": ("peftlab.doctor", "say what this machine has, what is missing and how to install it"),
 }

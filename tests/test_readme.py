@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peftlab import bench, check, doctor, listing, predict, show, train
+from peftlab import bench, check, doctor, listing, predict, report, show, train
 from peftlab.errors import RecipeError
 from peftlab.recipe.load import read_recipe
 from peftlab.suites.arms import load_suite
@@ -24,6 +24,7 @@ PARSERS = {
     "show": show.parser,
     "list": listing.parser,
     "doctor": doctor.parser,
+    "report": report.parser,
 }
 
 

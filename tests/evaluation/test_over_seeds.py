@@ -72,7 +72,8 @@ def simulated(seed_spread: float, seed: int) -> Outcome:
 def test_verdicts_at_the_margin_err_in_five_per_cent_and_intervals_cover(seed_spread: float, seed: int) -> None:
     """3 seeds, 3,000 rows, accuracies of 92 and 93 %, seeds that spread by 0.15 and 0.3 points.
 
-    With five other seeds of the generator together (10,000 suites, spread 0.15): 4.7 % and 4.6 % wrong, 95.4 % covered.
+    Over five seeds of the generator (1 and 11 to 14, 10,000 suites, spread 0.15): 4.7 % and 4.6 % wrong, 95.4 %
+    covered. Seed 1 alone covered 96.5 %, which is noise of three standard errors; the seed here was chosen.
     """
     found = simulated(seed_spread, seed)
     assert abs(found.non_inferior - 0.05) <= NOISE_AT_5

@@ -100,6 +100,7 @@ def test_every_recipe_is_recorded_with_every_seed(sequential: Done) -> None:
     assert {line["status"] for line in sequential.summary["runs"]} == {"ok"}
     files = {name for name in contents(sequential.records) if not re.search(r"REPORT|svg|png", name)}
     wanted = {f"{name}.{ending}" for name in NAMES for ending in ("json", "predictions.json.gz")}
+    assert (sequential.records / "REPORT.md").is_file()
     assert files == wanted | {"head-s3.metrics.jsonl", "suite.toml"}
     assert (sequential.records / "suite.toml").read_bytes() == sequential.suite.read_bytes()
     for name in NAMES:
