@@ -15,6 +15,7 @@ from peftlab.programs import EXIT_CODES, run_program
 VERBS = {
     "train": ("peftlab.train", "train, score and save one recipe"),
     "check": ("peftlab.check", "find every mistake in a recipe and its data, and print the plan, without training"),
+    "bench": ("peftlab.bench", "run a suite: recipes x seeds, recorded, and none of them twice"),
     "predict": ("peftlab.predict", "label texts with a finished run or an export"),
     "pretrain": ("peftlab.pretrain", "train an encoder on unlabelled text, from scratch or from an existing one"),
     "combine": ("peftlab.combine", "sum the LoRA adapters of several runs into one"),
@@ -23,7 +24,8 @@ VERBS = {
     "verify": ("peftlab.verify", "check that an export is what its certificate says"),
     "list": ("peftlab.listing", "list recipes, methods, tasks, formats and bundled encoders"),
     "show": ("peftlab.show", "print what a run measured"),
-    "schema": ("peftlab.schema", "print the JSON Schema of recipes, for editors"),
+    "report": ("peftlab.report", "write the report of a suite's records: which recipe is the cheapest that will do"),
+    "schema": ("peftlab.schema", "print the JSON Schema of recipes or suites, for editors"),
     "doctor": ("peftlab.doctor", "say what this machine has, what is missing and how to install it"),
 }
 

@@ -126,7 +126,7 @@ def _agreed(job: Job, state: Any) -> Job | None:
         try:
             if not job.resume:
                 said[0] = str(new_run_folder(job.recipe.name, job.recipe.run.dir))
-            elif (job.folder / FILE_NAME).is_file() and read_result(job.folder).status == "ok":
+            elif (job.folder / FILE_NAME).is_file() and read_result(job.folder).status in ("ok", "validated"):
                 print(f"{job.folder} is finished; nothing to continue", file=sys.stderr)
                 print(job.folder)
             else:

@@ -23,8 +23,7 @@ LAYERS = (
     ("evaluation",),
     ("methods", "tasks", "exporters"),
     ("training", "reports"),
-    ("pretraining",),
-    ("shipping",),
+    ("pretraining", "shipping", "suites"),
 )
 PLUGIN_FOLDERS = ("methods", "tasks", "exporters")
 BANNED_NAMES = ("utils", "helpers", "common", "misc")
@@ -147,7 +146,7 @@ def test_no_module_is_long_without_a_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["peftlab.cli", "peftlab.listing", "peftlab.show", "peftlab.schema", "peftlab.doctor"]
+    "module", ["peftlab.cli", "peftlab.bench", "peftlab.listing", "peftlab.show", "peftlab.schema", "peftlab.doctor"]
 )
 def test_a_light_program_imports_nothing_heavy(module: str) -> None:
     program = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"

@@ -9,13 +9,29 @@ from pathlib import Path
 
 import pytest
 
-from peftlab import check, combine, doctor, export, listing, merge, predict, pretrain, show, train, verify
+from peftlab import (
+    bench,
+    check,
+    combine,
+    doctor,
+    export,
+    listing,
+    merge,
+    predict,
+    pretrain,
+    report,
+    show,
+    train,
+    verify,
+)
 from peftlab.errors import RecipeError
 from peftlab.recipe.load import read_pretraining, read_recipe
+from peftlab.suites.arms import load_suite
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARSERS = {
+    "bench": bench.parser,
     "train": train.parser,
     "pretrain": pretrain.parser,
     "check": check.parser,
@@ -27,6 +43,7 @@ PARSERS = {
     "show": show.parser,
     "list": listing.parser,
     "doctor": doctor.parser,
+    "report": report.parser,
 }
 
 
@@ -56,6 +73,9 @@ def test_peftlab_commands_parse_and_name_recipes_that_exist(words: list[str]) ->
     PARSERS[words[1]]().parse_intermixed_args(words[2:])
     read = read_pretraining if words[1] == "pretrain" else read_recipe
     for recipe in [word for word in words if word.endswith(".toml")]:
+        if words[1] == "bench":
+            load_suite(ROOT / recipe)
+            continue
         read(ROOT / recipe, [word for word in words[2:] if "=" in word and not word.startswith("--")])
 
 

@@ -7,7 +7,7 @@ the spread between training seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -44,10 +44,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     if n <= 0 or not 0 <= successes <= n:
         raise ValueError(f"a proportion needs 0 <= successes <= n and n > 0; got {successes} of {n}")
     share = successes / n
-    centre, half_width = _wilson_centre(share, n, confidence)
-    low = 0.0 if successes == 0 else max(0.0, centre - half_width)
-    high = 1.0 if successes == n else min(1.0, centre + half_width)
-    return Interval(share, low, high, n)
+    return Interval(share, *on_wilson_scale(share, n, _z(confidence)), n)
 
 
 def rows_needed(half_width: float, expected: float, confidence: float = 0.95) -> int:
@@ -107,6 +104,38 @@ def bootstrap_weighted(
     return np.concatenate([statistic(_counts(chunk, n)) for chunk in _row_draws(n, resamples, seed)])
 
 
+def bootstrap_bca(
+    statistic: Callable[..., NDArray[np.float64]],
+    columns: Sequence[NDArray[np.float64]],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return the bias-corrected and accelerated bootstrap interval (Efron 1987), by scipy, for skewed statistics.
+
+    `statistic(*columns, axis)` works along `axis`; the `columns`, one value a row each, are resampled together. Where
+    nothing varies the ends are the value.
+    """
+    from scipy.stats import bootstrap as scipy_bootstrap
+
+    value, n = float(statistic(*columns, axis=-1)), len(columns[0])
+    if all((column == column[0]).all() for column in columns):
+        return Interval(value, value, value, n)
+    found = scipy_bootstrap(
+        tuple(columns),
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=resamples,
+        confidence_level=confidence,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+        batch=max(1, _DRAWS_HELD // n),
+    ).confidence_interval
+    return Interval(value, float(found.low), float(found.high), n)
+
+
 def percentiles(values: NDArray[np.float64], confidence: float = 0.95) -> NDArray[np.float64]:
     """Return the ends that hold the middle `confidence` of `values` along axis 0, shape [2, ...]; NaN is left out."""
     if np.isnan(values).all(axis=0).any():
@@ -129,8 +158,18 @@ def on_logit_scale(value: float, standard_error: float, n: int, confidence: floa
     return Interval(value, _logistic(centre - reach), _logistic(centre + reach), n)
 
 
+def on_wilson_scale(share: float, rows: float, reach: float) -> tuple[float, float]:
+    """Return the ends of the score interval of a proportion that is known as from `rows` rows; `reach`: a quantile."""
+    centre, half_width = _score_centre(share, reach**2 / rows)
+    low = 0.0 if share == 0 else max(0.0, centre - half_width)
+    return low, 1.0 if share == 1 else min(1.0, centre + half_width)
+
+
 def _wilson_centre(share: float, n: int, confidence: float) -> tuple[float, float]:
-    z2_per_row = _z(confidence) ** 2 / n
+    return _score_centre(share, _z(confidence) ** 2 / n)
+
+
+def _score_centre(share: float, z2_per_row: float) -> tuple[float, float]:
     spread = math.sqrt(share * (1 - share) * z2_per_row + z2_per_row**2 / 4)
     return (share + z2_per_row / 2) / (1 + z2_per_row), spread / (1 + z2_per_row)
 

@@ -45,7 +45,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), *, cross_check: bool 
         findings += cross_checks(draft, source)
     if mistakes := source.mistakes(findings):
         raise RecipeError(mistakes)
-    return Recipe(name=path.stem, path=path, **records)
+    return Recipe(name=records["run"].recipe or path.stem, path=path, **records)
 
 
 def read_pretraining(path: Path, overrides: Sequence[str] = (), *, cross_check: bool = True) -> PretrainRecipe:

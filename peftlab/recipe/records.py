@@ -160,7 +160,8 @@ class Train(Record):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of head and adapter initialisation, batch order and dropout."""
     threads: Positive | Literal["auto"] = "auto"
-    """CPU threads of each process; `auto`: the cores that the process may use, shared between local processes."""
+    """CPU threads of each process; `auto`: `$PEFTLAB_THREADS`, or else the cores that the process may use, shared
+    between local processes."""
     resume: Literal["auto", "never"] = "never"
     """`auto`: continue from the last checkpoint in `run.dir`, if there is one."""
 
@@ -200,6 +201,8 @@ class Evaluation(Record):
     """Test accuracy that the run must reach; the result says whether its interval clears it."""
     margin: Annotated[float, Field(gt=0, lt=0.5)] | None = None
     """Half-width asked of the 95 % interval of test accuracy; a test split too small for it is refused."""
+    score_test: bool = True
+    """`false`: put the test rows aside before training; for trials, which are chosen between on validation."""
 
 
 class Run(Record):
@@ -211,6 +214,8 @@ class Run(Record):
     """Accelerate trackers by name (`tensorboard`, `wandb`, `mlflow`, ...); an empty list for none."""
     project: str = "peftlab"
     """Project name given to trackers."""
+    recipe: str | None = None
+    """Name of the recipe in records and reports; unset: the file name without its ending."""
     checkpoint_every: Positive | None = None
     """Also save the full training state after this many optimizer steps; it is always saved at each validation."""
 
@@ -237,7 +242,7 @@ class Choice(BaseModel, Generic[PluginConfig_co]):
 
 
 class Recipe(BaseModel):
-    """One training run, declared. `name` is the file's stem; `path` is the file it was read from."""
+    """One training run, declared. `name` is `run.recipe` or the file's stem; `path` is the file it was read from."""
 
     model_config = ConfigDict(frozen=True)
 

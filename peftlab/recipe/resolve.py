@@ -14,7 +14,7 @@ from peftlab.recipe.pretraining import PretrainRecipe
 from peftlab.recipe.records import Choice, Recipe, Record
 from peftlab.recipe.unknown_keys import sections
 
-_NOT_HASHED = (("run", "dir"), ("run", "trackers"), ("run", "project"), ("train", "resume"))
+_NOT_HASHED = (("run", "dir"), ("run", "trackers"), ("run", "project"), ("run", "recipe"), ("train", "resume"))
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -64,8 +64,8 @@ def recipe_text(recipe: Recipe | PretrainRecipe) -> str:
 def recipe_hash(recipe: Recipe | PretrainRecipe) -> str:
     """Return the SHA-256, in hexadecimal, of the resolved settings that can change what a run computes.
 
-    It does not depend on how the file is laid out or where it stands, nor on `run.dir`, `run.trackers`, `run.project`
-    and `train.resume`.
+    It does not depend on how the file is laid out or where it stands, nor on `run.dir`, `run.trackers`,
+    `run.project`, `run.recipe` and `train.resume`.
     """
     tables = _tables(resolved(recipe) if isinstance(recipe, Recipe) else resolved_pretraining(recipe))
     for section, key in _NOT_HASHED:

@@ -67,7 +67,7 @@ def _definitions(kind: type[BaseModel]) -> tuple[dict[str, Any], dict[str, Any]]
     }
     every = [*records.values(), *(module.Config for module in modules.values())]
     by_model, shared = models_json_schema([(record, "validation") for record in every])
-    definitions = _as_toml(shared["$defs"])
+    definitions = schema_of_toml(shared["$defs"])
     references: dict[str, Any] = {section: by_model[record, "validation"] for section, record in records.items()}
     for (section, name), module in modules.items():
         settings = definitions.pop(by_model[module.Config, "validation"]["$ref"].removeprefix("#/$defs/"))
@@ -84,16 +84,16 @@ def _named(settings: dict[str, Any], name: str, documentation: str) -> dict[str,
     return {**settings, "properties": properties, "required": ["name", *settings.get("required", [])]}
 
 
-def _as_toml(schema: Any) -> Any:
+def schema_of_toml(schema: Any) -> Any:
     """Return `schema` for a language without null, and without the titles that repeat the names of keys."""
     if schema == {"type": "null"}:
         return {"const": UNSET}
     if isinstance(schema, list):
-        return [_as_toml(item) for item in schema]
+        return [schema_of_toml(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: _as_toml(value)
+        key: schema_of_toml(value)
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
     }

@@ -81,9 +81,12 @@ def key_text(path: KeyPath) -> str:
     return ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
 
 
-def read_source(path: Path, overrides: Sequence[str]) -> Source:
-    """Read the TOML file at `path` and set `overrides`; RecipeError where the file cannot be read or is no TOML."""
-    text = _read_text(path)
+def read_source(path: Path, overrides: Sequence[str], *, kind: str = "recipe") -> Source:
+    """Read the TOML file at `path` and set `overrides`; RecipeError where the file cannot be read or is no TOML.
+
+    `kind` says in mistakes what the file was to be.
+    """
+    text = _read_text(path, kind)
     try:
         values = tomllib.loads(text)
     except ValueError as error:
@@ -107,16 +110,17 @@ def read_source(path: Path, overrides: Sequence[str]) -> Source:
     return Source(path, lines, overridden, tuple(malformed))
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, kind: str) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         near = get_close_matches(path.name, [file.name for file in path.parent.glob("*.toml")], n=1)
-        suggestion = f"did you mean {path.with_name(near[0])}?" if near else "`peftlab list` names the recipes"
-        raise RecipeError([Mistake(path, None, "recipe", "there is no such file", suggestion)]) from None
+        listed = "`peftlab list` names the recipes" if kind == "recipe" else None
+        suggestion = f"did you mean {path.with_name(near[0])}?" if near else listed
+        raise RecipeError([Mistake(path, None, kind, "there is no such file", suggestion)]) from None
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise RecipeError([Mistake(path, None, "recipe", f"cannot be read: {reason}")]) from None
+        raise RecipeError([Mistake(path, None, kind, f"cannot be read: {reason}")]) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         expected = f"expected UTF-8 text, found the byte 0x{error.object[error.start]:02x}"

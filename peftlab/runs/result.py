@@ -35,7 +35,7 @@ from peftlab.runs.result_parts import (
     Target,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "result.json"
 
 
@@ -53,10 +53,11 @@ class Result(ResultRecord):
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
     """Version of this schema."""
-    status: Literal["ok", "failed", "interrupted"]
-    """`ok` only where the test split was scored and the saved model reloads to the same logits."""
+    status: Literal["ok", "validated", "failed", "interrupted"]
+    """`ok` only where the test split was scored and the saved model reloads to the same logits; `validated`: the same,
+    but for the test split, which the recipe put aside (`evaluation.score_test = false`)."""
     reason: str | None = None
-    """Why the run failed or was interrupted; null where status is ok."""
+    """Why the run failed or was interrupted; null otherwise."""
     traceback: str | None = None
     """Traceback of a failure that is ours."""
     recipe: RecipeUsed
@@ -96,7 +97,8 @@ class Result(ResultRecord):
     seeds: dict[str, Count]
     """Seeds by use."""
     versions: dict[str, str]
-    """Versions of Python, peftlab and the libraries that bear on the result."""
+    """Versions of Python, peftlab and the libraries that bear on the result; `code`: SHA-256 of peftlab's own modules
+    that do."""
     git_commit: str | None = None
     """Commit of peftlab's own checkout, where it is one; with `+changes` where files differ from it."""
     notes: tuple[str, ...] = ()
@@ -109,15 +111,18 @@ class Result(ResultRecord):
     @model_validator(mode="after")
     def _whole(self) -> Result:
         """Refuse an ok without proof, and a failure without a reason."""
-        if self.status != "ok" and not self.reason:
-            raise ValueError(f"status {self.status} needs a reason")
-        if self.status == "ok":
-            needed: dict[str, Any] = {"metrics.test": self.metrics.test, "data": self.data}
-            needed |= {"parameters": self.parameters, "round_trip": self.round_trip}
-            if missing := [name for name, value in needed.items() if not value]:
-                raise ValueError(f"status ok needs {', '.join(missing)}")
-            if self.reason is not None:
-                raise ValueError("status ok has no reason")
+        if self.status in ("failed", "interrupted"):
+            if not self.reason:
+                raise ValueError(f"status {self.status} needs a reason")
+            return self
+        needed: dict[str, Any] = {"metrics.test": self.metrics.test} if self.status == "ok" else {}
+        needed |= {"data": self.data, "parameters": self.parameters, "round_trip": self.round_trip}
+        if missing := [name for name, value in needed.items() if not value]:
+            raise ValueError(f"status {self.status} needs {', '.join(missing)}")
+        if self.reason is not None:
+            raise ValueError(f"status {self.status} has no reason")
+        if self.status == "validated" and (self.metrics.test or self.scores is not None):
+            raise ValueError("status validated has no test metrics")
         return self
 
 
@@ -130,12 +135,17 @@ def scored(scores: Mapping[str, Any]) -> tuple[dict[str, Estimate], ClassScores]
 def write_result(folder: Path, result: Result) -> Path:
     """Write `result.json` into `folder`, whole or not at all, and return its path."""
     path = folder / FILE_NAME
+    write_text(path, result_text(result))
+    return path
+
+
+def result_text(result: Result) -> str:
+    """Return `result` as the text of its file."""
     text = json.dumps(result.model_dump(mode="json"), ensure_ascii=False, indent=2, allow_nan=False)
     # Lists of numbers, such as the rows of the confusion matrix, take one line each. A string holds no raw newline.
     numbers = re.compile(r"\[\n\s+(-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*)\n\s+\]")
     compact = numbers.sub(lambda found: "[" + re.sub(r",\n\s+", ", ", found[1]) + "]", text)
-    write_text(path, compact + "\n")
-    return path
+    return compact + "\n"
 
 
 def read_result(folder: Path) -> Result:
@@ -145,6 +155,11 @@ def read_result(folder: Path) -> Result:
         raise RunError(f"{folder} is not a run folder: there is no such folder")
     if not path.is_file():
         raise RunError(f"{folder} has no {FILE_NAME}: it is not a run folder, or its run is not finished")
+    return read_result_file(path)
+
+
+def read_result_file(path: Path) -> Result:
+    """Return the result in a file of any name, such as a committed record; RunError as for `read_result`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from peftlab.recipe.records import Recipe
 from peftlab.recipe.resolve import recipe_hash, recipe_text
+from peftlab.runs.code import code_hash
 from peftlab.runs.environment import git_commit, versions
 from peftlab.runs.files import write_text
 from peftlab.runs.folder import now, write_environment
@@ -23,6 +24,7 @@ from peftlab.training.tracking import check_trackers, start_trackers
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from peftlab.evaluation.classification_scores import Scores
     from peftlab.runs.result import Result
 
 
@@ -37,13 +39,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Start:
-    """When a sitting began, by the calendar, the process's clock and CPU seconds; and what earlier sittings took."""
+    """When a sitting began, by the calendar, the process's clock and CPU seconds; and what earlier sittings took.
+
+    `code`: the hash of the code as it was then (see `code_hash`).
+    """
 
     moment: datetime
     wall: float
     cpu: float
     earlier_wall: float
     earlier_cpu: float
+    code: str
 
 
 def run_job(job: Job, console: Console) -> Result | None:
@@ -65,6 +71,7 @@ def run_job(job: Job, console: Console) -> Result | None:
         cpu=time.process_time(),
         earlier_wall=earlier.seconds if earlier is not None else 0.0,
         earlier_cpu=earlier.cpu_seconds if earlier is not None else 0.0,
+        code=code_hash(job.recipe.method.name, job.recipe.task.name),
     )
     check_trackers(job.recipe.run.trackers)
     accelerator = Accelerator(log_with=list(job.recipe.run.trackers) or None, project_dir=str(job.folder / "trackers"))
@@ -155,14 +162,25 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
     """Score, write predictions, result, figures and card; then remove the checkpoints, which nothing needs any more."""
     import shutil
 
-    from peftlab.evaluation.predictions import write_predictions
-    from peftlab.reports.figures import write_figures
-    from peftlab.reports.model_card import model_card
     from peftlab.runs.result import write_result
     from peftlab.training.record import finished_result
 
+    scored = job.recipe.evaluation.score_test
+    scores = _score_test(job, found, outcome) if scored else None
+    result = finished_result(job, found, sitting.placement, outcome, scores, start, notes)
+    if scored:
+        _write_report(job, found, sitting, result)
+    result = result.model_copy(update={"notes": tuple(notes)})
+    write_result(job.folder, result)
+    shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+    _tell(job, result, sitting.console)
+    return result
+
+
+def _score_test(job: Job, found: Found, outcome: Outcome) -> Scores:
+    from peftlab.evaluation.predictions import write_predictions
+
     splits, config = found.splits, found.recipe.task.config
-    scores = found.task.score(outcome.test_logits, splits.test, splits, config)
     write_predictions(
         job.folder / "predictions.jsonl",
         splits.test.ids,
@@ -172,7 +190,14 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
         multi_label=splits.multi_label,
         threshold=getattr(config, "threshold", 0.5),
     )
-    result = finished_result(job, found, sitting.placement, outcome, scores, start, notes)
+    scores: Scores = found.task.score(outcome.test_logits, splits.test, splits, config)
+    return scores
+
+
+def _write_report(job: Job, found: Found, sitting: Sitting, result: Result) -> None:
+    from peftlab.reports.figures import write_figures
+    from peftlab.reports.model_card import model_card
+
     try:
         for sentence in write_figures(job.folder, result):
             sitting.say(sentence)
@@ -181,14 +206,13 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
     except Exception as error:
         # A trained and proved model is not thrown away for a figure that could not be drawn.
         sitting.say(f"figures and model card could not be written: {type(error).__name__}: {error}")
-    result = result.model_copy(update={"notes": tuple(notes)})
-    write_result(job.folder, result)
-    shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
-    _tell(job, result, sitting.console)
-    return result
 
 
 def _tell(job: Job, result: Result, console: Console) -> None:
+    if result.status == "validated":
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.validation.items())
+        console.print(f"[bold]test not scored[/bold], as evaluation.score_test says; validation: {shown}")
+        return
     parameters = result.parameters
     accuracy = result.metrics.test["accuracy"]
     console.print(

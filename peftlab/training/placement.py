@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from peftlab.recipe.records import Train
 
+THREADS_VARIABLE = "PEFTLAB_THREADS"
+"""Environment variable with the threads of a process whose recipe says `auto`, where several runs share a machine."""
 WORKING_LINE = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {n} -m peftlab.train RECIPE"
 
 
@@ -59,11 +61,20 @@ def place(train: Train, accelerator: Any) -> Placement:
     import torch
 
     local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
-    threads = max(1, usable_cores() // local) if train.threads == "auto" else train.threads
+    threads = _automatic_threads(local) if train.threads == "auto" else train.threads
     torch.set_num_threads(threads)
     device: torch.device = accelerator.device
     precision = _precision(train.precision, device, accelerator.mixed_precision)
     return Placement(accelerator.process_index, accelerator.num_processes, device, threads, precision)
+
+
+def _automatic_threads(local_processes: int) -> int:
+    given = os.environ.get(THREADS_VARIABLE)
+    if given is None:
+        return max(1, usable_cores() // local_processes)
+    if not given.isdigit() or int(given) == 0:
+        raise UserError(f"the environment variable {THREADS_VARIABLE} is {given!r}; expected a whole number above 0")
+    return int(given)
 
 
 def _precision(asked: str, device: torch.device, launched: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,9 @@ def find_inputs(recipe: Recipe, *, report_path: Path | None, say: Callable[[str]
     for sentence in (*splits.report["notes"], *splits.report["warnings"]):
         say(f"data: {sentence}")
     _refuse_small_test(recipe, splits)
+    if not recipe.evaluation.score_test:
+        # Here the test rows end: every later stage gets the validation rows in their place.
+        splits = replace(splits, test=replace(splits.validation, name="test"))
     return Found(recipe, task, method, splits, files, tokenizer)
 
 

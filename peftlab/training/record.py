@@ -35,16 +35,22 @@ if TYPE_CHECKING:
 
 
 def finished_result(
-    job: Job, found: Found, placement: Placement, outcome: Outcome, scores: Scores, start: Start, notes: list[str]
+    job: Job,
+    found: Found,
+    placement: Placement,
+    outcome: Outcome,
+    scores: Scores | None,
+    start: Start,
+    notes: list[str],
 ) -> Result:
-    """Return the result of a run that went to its end."""
-    estimates, detail = scored(scores.to_dict())
+    """Return the result of a run that went to its end; `scores` is None where the test rows were put aside."""
+    estimates, detail = scored(scores.to_dict()) if scores is not None else ({}, None)
     asked = job.recipe.evaluation.target
     target = None
-    if asked is not None:
+    if asked is not None and scores is not None:
         target = Target(asked=asked, verdict=verdict(scores.metrics["accuracy"], asked))
     return Result(
-        status="ok",
+        status="ok" if scores is not None else "validated",
         metrics=Metrics(validation=dict(outcome.validation), test=estimates),
         scores=detail,
         target=target,
@@ -118,7 +124,7 @@ def _always(
             "train": recipe.train.seed,
             "split": recipe.data.split_seed if recipe.data.split_seed is not None else recipe.train.seed,
         },
-        "versions": versions(),
+        "versions": versions() | {"code": start.code},
         "git_commit": git_commit(),
         "notes": tuple(notes),
         "started": start.moment,
@@ -143,11 +149,12 @@ def _data(found: Found | None) -> DataUsed | None:
     if found is None:
         return None
     splits = found.splits
+    held_out = (splits.test,) if found.recipe.evaluation.score_test else ()
     synthetic = splits.report.get("synthetic")
     return DataUsed(
         fingerprint=splits.fingerprint,
         source=dict(splits.source),
-        rows={split.name: len(split) for split in (splits.train, splits.validation, splits.test)},
+        rows={split.name: len(split) for split in (splits.train, splits.validation, *held_out)},
         synthetic=bool(synthetic),
         language=splits.report.get("language"),
     )

@@ -105,7 +105,8 @@ def test_mistakes_name_the_override_after_those_of_the_file(
         "override 'train.seed=true': expected a whole number of at least 0 and below 4294967296, found true",
         "override 'train.sed=1': unknown key in [train]; did you mean seed?",
         "override 'batch_size=2': no section has this name; batch_size belongs to [train] or [evaluation]",
-        "override 'run.x.y=1': run.x: unknown key in [run]; its keys are dir, trackers, project, checkpoint_every",
+        "override 'run.x.y=1': run.x: unknown key in [run]; its keys are dir, trackers, project, recipe, "
+        "checkpoint_every",
         "override 'nonsense': expected key.path=value, such as train.seed=1",
     ]
 

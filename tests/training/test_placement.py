@@ -94,3 +94,16 @@ def test_precision_follows_the_recipe_then_the_launcher() -> None:
             place(Train(threads=1, precision="fp16"), FakeAccelerator())
     finally:
         torch.set_num_threads(before)
+
+
+def test_runs_that_share_a_machine_are_given_their_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By PEFTLAB_THREADS, where the recipe says auto; a recipe's own number stands."""
+    from peftlab.training.placement import THREADS_VARIABLE, _automatic_threads
+
+    monkeypatch.setenv(THREADS_VARIABLE, "3")
+    assert _automatic_threads(1) == 3
+    monkeypatch.setenv(THREADS_VARIABLE, "many")
+    with pytest.raises(UserError, match="PEFTLAB_THREADS is 'many'; expected a whole number above 0"):
+        _automatic_threads(1)
+    monkeypatch.delenv(THREADS_VARIABLE)
+    assert _automatic_threads(1) == usable_cores()
