@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,17 +50,13 @@ def _pretrain(asked: argparse.Namespace) -> int:
     quiet_libraries()
     if asked.dry_run:
         return _show_plan(job, as_json=asked.json)
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list, parse_flag_from_env
-    from rich.console import Console
+    from accelerate.utils import broadcast_object_list
 
     from peftlab.pretraining.job import PretrainJob, run_pretraining
     from peftlab.runs.folder import new_run_folder
-    from peftlab.training.placement import check_launch, launcher_command
+    from peftlab.training.placement import join_processes
 
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-    check_launch(state.num_processes, os.environ, launcher_command())
-    console = Console(stderr=True, quiet=not state.is_main_process, highlight=False, soft_wrap=True)
+    state, console = join_processes()
     if not job.resume:
         said = [str(new_run_folder(job.recipe.name, job.recipe.run.dir)) if state.is_main_process else None]
         if state.num_processes > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,17 +53,10 @@ def _train(asked: argparse.Namespace) -> int:
         return check_recipe(asked.recipe, asked.overrides, as_json=asked.json)
     wanted = _asked_job(asked)
     quiet_libraries()
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-    from rich.console import Console
-
     from peftlab.training.job import run_job
-    from peftlab.training.placement import check_launch, launcher_command
+    from peftlab.training.placement import join_processes
 
-    # Accelerator reads this flag by itself, PartialState does not.
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-    check_launch(state.num_processes, os.environ, launcher_command())
-    console = Console(stderr=True, quiet=not state.is_main_process, highlight=False, soft_wrap=True)
+    state, console = join_processes()
     job = _agreed(wanted, state)
     if job is None:
         return 0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from peftlab.runs.model_record import EncoderRecord
-    from peftlab.runs.result_parts import Memory, Quantised
+    from peftlab.runs.result_parts import Device, Memory, Quantised
     from peftlab.training.placement import Placement
 
 TOLERANCE = 1e-5
@@ -77,6 +77,22 @@ class Outcome:
     surviving: int | None = None
     ranks: Mapping[str, int] | None = None
     quantised: Measured | None = None
+
+
+def where_it_ran(placement: Placement) -> Device:
+    """Return the device of `placement` by kind and name, with threads and processes."""
+    import torch
+
+    from peftlab.runs.environment import processor_name
+    from peftlab.runs.result_parts import Device
+
+    cuda = placement.device.type == "cuda"
+    return Device(
+        type=placement.device.type,
+        name=torch.cuda.get_device_name(placement.device) if cuda else processor_name(),
+        threads=placement.threads,
+        processes=placement.world,
+    )
 
 
 def peak_memory(device: torch.device) -> Memory:

@@ -13,6 +13,7 @@ from peftlab.errors import LaunchError, UserError
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
 
     from peftlab.recipe.records import Train
 
@@ -113,6 +114,21 @@ def check_launch(processes: int, environment: Mapping[str, str], parent: Sequenc
         f"the launch line asks for {asked} processes, but it started {found}; on CPUs the line that works is: "
         + WORKING_LINE.format(n=asked)
     )
+
+
+def join_processes() -> tuple[Any, Console]:
+    """Join the processes of the launch line; return accelerate's PartialState and a console that speaks once.
+
+    Raises LaunchError where the launch line did not start what it asks for.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+    from rich.console import Console
+
+    # Accelerator reads this flag by itself, PartialState does not.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    check_launch(state.num_processes, os.environ, launcher_command())
+    return state, Console(stderr=True, quiet=not state.is_main_process, highlight=False, soft_wrap=True)
 
 
 def _asked_processes(command: Sequence[str]) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from peftlab.data.rows import Split, Splits
-    from peftlab.recipe.records import Recipe
+    from peftlab.recipe.records import Recipe, Record
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,21 @@ def plan_of(found: Found) -> Plan:
 
 def hooks_of(found: Found, model: Model, plan: Plan) -> Hooks:
     """Return what the recipe's method does beside the gradient; UserError where the plan is too short for it."""
-    make = getattr(found.method, "hooks", None)
+    return method_hooks(found.method, model.module, found.recipe.method.config, plan.total_steps, found.recipe.path)
+
+
+def method_hooks(method: ModuleType, module: nn.Module, config: Record, total_steps: int, recipe_path: Path) -> Hooks:
+    """Return what `method` does beside the gradient on `module` in a run of `total_steps` optimizer steps.
+
+    Raises UserError, with the recipe's path, where the steps are too few for it.
+    """
+    make = getattr(method, "hooks", None)
     if make is None:
         return Hooks()
     try:
-        hooks: Hooks = make(model.module, found.recipe.method.config, plan.total_steps)
+        hooks: Hooks = make(module, config, total_steps)
     except UserError as error:
-        raise UserError(f"{found.recipe.path}: {error}") from error
+        raise UserError(f"{recipe_path}: {error}") from error
     return hooks
 
 

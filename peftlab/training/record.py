@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from peftlab.errors import Interrupted, PeftlabError
 from peftlab.evaluation.intervals import verdict
 from peftlab.recipe.resolve import recipe_hash
-from peftlab.runs.environment import git_commit, processor_name, versions
+from peftlab.runs.environment import git_commit, versions
 from peftlab.runs.folder import now
 from peftlab.runs.result import Result, scored
 from peftlab.runs.result_parts import (
     Best,
     DataUsed,
-    Device,
     EncoderUsed,
     Metrics,
     Parameters,
@@ -24,7 +23,7 @@ from peftlab.runs.result_parts import (
     Seconds,
     Target,
 )
-from peftlab.training.outcome import peak_memory
+from peftlab.training.outcome import peak_memory, where_it_ran
 
 if TYPE_CHECKING:
     from peftlab.evaluation.classification_scores import Scores
@@ -102,10 +101,7 @@ def _always(
     quantised: Measured | None = None,
 ) -> dict[str, Any]:
     """Return the fields that every result has."""
-    import torch
-
     recipe = job.recipe
-    cuda = placement.device.type == "cuda"
     return {
         "recipe": RecipeUsed(name=recipe.name, hash=recipe_hash(recipe)),
         "task": recipe.task.name,
@@ -114,12 +110,7 @@ def _always(
         "stand_in": found is not None and found.files is not None and found.files.is_stand_in,
         "data": _data(found),
         "memory": quantised.memory if quantised is not None else peak_memory(placement.device),
-        "device": Device(
-            type=placement.device.type,
-            name=torch.cuda.get_device_name(placement.device) if cuda else processor_name(),
-            threads=placement.threads,
-            processes=placement.world,
-        ),
+        "device": where_it_ran(placement),
         "seeds": {
             "train": recipe.train.seed,
             "split": recipe.data.split_seed if recipe.data.split_seed is not None else recipe.train.seed,

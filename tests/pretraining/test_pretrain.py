@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,25 +105,57 @@ def test_a_killed_pretraining_ends_in_the_same_bits(pretrain_recipe: Callable[..
     assert kept_lines(whole) == kept_lines(killed)
 
 
-def test_an_existing_encoder_is_adapted_through_lora_and_its_weights_take_the_update(
-    pretrain_recipe: Callable[..., Path], tiny_encoder: Callable[..., Path], tmp_path: Path
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_an_existing_encoder_is_adapted_and_its_weights_take_the_update(
+    method: str, pretrain_recipe: Callable[..., Path], tiny_encoder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Task-adaptive pretraining: only LoRA and a new head learn, and the merged folder is a plain encoder."""
+    """Task-adaptive pretraining: only the method and a new head learn, and the merged folder is a plain encoder."""
     encoder = tiny_encoder("bert")
-    sections = f'[encoder]\nname = "{encoder}"\n\n[method]\nname = "lora"\n\n[masking]\nwhole_words = "off"'
+    sections = f'[encoder]\nname = "{encoder}"\n\n[method]\nname = "{method}"\n\n[masking]\nwhole_words = "off"'
     run = tmp_path / "run"
-    assert main([str(pretrain_recipe(sections, new=False)), f"run.dir={run}"]) == 0
+    settings = ["method.delta_t=2"] if method == "adalora" else []
+    assert main([str(pretrain_recipe(sections, new=False)), f"run.dir={run}", *settings]) == 0
 
     result = read_pretraining_result(run)
-    assert result.method == "lora"
+    assert result.method == method
     assert result.started_from == str(encoder)
     assert 0 < (result.trainable or 0) < (result.total or 0)
     before, after = weights(encoder), weights(run / "encoder")
     query = "encoder.layer.0.attention.self.query"
     assert not torch.equal(before[f"{query}.weight"], after[f"bert.{query}.weight"])
-    assert torch.equal(before[f"{query}.bias"], after[f"bert.{query}.bias"]), "LoRA leaves biases alone"
+    assert torch.equal(before[f"{query}.bias"], after[f"bert.{query}.bias"]), "biases are left alone"
     table = "embeddings.word_embeddings.weight"
     assert torch.equal(before[table], after[f"bert.{table}"])
+
+
+def test_what_cannot_be_merged_is_refused_before_any_work(
+    pretrain_recipe: Callable[..., Path], tiny_encoder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sections = f'[encoder]\nname = "{tiny_encoder()}"\n\n[method]\nname = "bottleneck"'
+    assert main([str(pretrain_recipe(sections, new=False))]) == 2
+    assert "method.name: bottleneck cannot be merged" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_pretrain_as_one(pretrain_recipe: Callable[..., Path], tmp_path: Path) -> None:
+    """Over gloo, by the launch line that works on CPUs: the same losses, one folder."""
+    recipe = str(pretrain_recipe())
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    options = {"one": ["--num_processes", "1"], "two": ["--multi_gpu", "--num_processes", "2"]}
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    for name, flags in options.items():
+        words = [*launch, *flags, "-m", "peftlab.pretrain", recipe, f"run.dir={tmp_path / name}", "--steps", "6"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == str(tmp_path / name)
+
+    first, second = (read_pretraining_result(tmp_path / name) for name in options)
+    assert first.held_out is not None
+    assert second.held_out is not None
+    assert second.device is not None
+    assert second.device.processes == 2
+    assert second.held_out.predictions == first.held_out.predictions, "every held-out token once"
+    assert second.held_out.nll == pytest.approx(first.held_out.nll, abs=1e-4)
 
 
 @pytest.mark.parametrize("model_type", ["roberta", "distilbert", "albert", "electra"])
