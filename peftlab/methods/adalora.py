@@ -21,7 +21,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from peftlab.encoders.hooks import Hooks
 from peftlab.errors import UserError
 from peftlab.recipe.plugins import LearningRate
-from peftlab.recipe.records import Fraction, Positive, Record
+from peftlab.recipe.records import Encoder, Fraction, Positive, Record
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,6 +35,7 @@ SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-4, default=2e-3, high=2e-2)
 STARTS_AT_ENCODER = True
 MERGES = True
+QUANTISED = ("int8", "nf4")
 
 _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 _ADAPTER = "default"
@@ -101,6 +102,13 @@ def trainable_parameters(config: Config, shape: EncoderShape) -> int:
     """Return the number trained at the start, the head left out; KeyError for targets that are no roles."""
     linear = shape.linear(config.target_modules, config.layers)
     return sum(config.first_rank * (d_in + d_out + 1) for d_in, d_out in linear)
+
+
+def unfit_for_quantised(config: Config, encoder: Encoder) -> tuple[str, str] | None:  # noqa: ARG001 the contract
+    """Return the key of the recipe that does not go with quantised weights, and why; None where there is none."""
+    if encoder.load_in == "int8" and encoder.dtype in ("bf16", "fp16"):
+        return "encoder.dtype", "peft's AdaLoRA hands fp32 on to norms in half precision (peft 0.21, int8 only)"
+    return None
 
 
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:

@@ -37,6 +37,7 @@ SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-4, default=1e-3, high=1e-2)
 STARTS_AT_ENCODER = True
 MERGES = False
+QUANTISED = ("int8", "nf4")
 
 REDUCTION_FACTOR = 8
 

@@ -28,6 +28,7 @@ SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-3, default=5e-2, high=5e-1)
 STARTS_AT_ENCODER = True
 MERGES = True
+QUANTISED = ("int8", "nf4")
 
 
 class Config(LinearTargets):

@@ -28,6 +28,7 @@ SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=5e-5, default=1e-3, high=3e-2)
 STARTS_AT_ENCODER = True
 MERGES = True
+QUANTISED = ("int8",)
 
 
 class Config(LinearTargets):

@@ -25,6 +25,7 @@ SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=5e-5, default=5e-4, high=1e-2)
 STARTS_AT_ENCODER = True
 MERGES = True
+QUANTISED = ("nf4",)
 
 
 class Config(LinearTargets):

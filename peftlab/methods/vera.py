@@ -26,6 +26,7 @@ SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-4, default=5e-3, high=1e-1)
 STARTS_AT_ENCODER = True
 MERGES = True
+QUANTISED = ("int8", "nf4")
 
 
 class Config(LinearTargets):
