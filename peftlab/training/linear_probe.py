@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Inverse penalties that `c = "auto"` tries, from the strongest penalty to the weakest."""
+_CONSTANT = 1e-5
+"""Deviation, as a share of the largest one and of the feature's own mean, below which a feature counts as constant."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,16 @@ def solve_probe(
     """Return weight [labels, features] and bias [labels] of the logistic regression of `labels` on `features`.
 
     `features`: [rows, features], standardised inside; the standardisation is folded into weight and bias, so that they
-    apply to raw features. `labels`: class indices [rows], or for multi-label zeros and ones [rows, labels], one
+    apply to raw features; a feature that is constant up to rounding gets weight 0. `labels`: class indices [rows], or for multi-label zeros and ones [rows, labels], one
     regression a label. `c`: inverse strength of the L2 penalty. Two classes give two opposite rows.
     """
     from sklearn.linear_model import LogisticRegression
 
     mean = features.mean(0)
     deviation = features.std(0)
-    deviation[deviation == 0.0] = 1.0
+    # A feature that varies by rounding only says nothing; divided by its deviation it would get a weight of 1e8, with
+    # which the next change of the encoder blows the logits up. Infinite deviation makes it, and its weight, zero.
+    deviation[deviation <= _CONSTANT * np.maximum(deviation.max(), np.abs(mean))] = np.inf
     standardised = (features - mean) / deviation
     columns = [labels] if labels.ndim == 1 else [labels[:, place] for place in range(labels.shape[1])]
     weights: list[NDArray[np.float64]] = []

@@ -25,6 +25,17 @@ def test_weight_and_bias_apply_to_raw_features() -> None:
     assert np.allclose(FEATURES @ weight.T + bias, model.decision_function(FEATURES), atol=1e-3)
 
 
+def test_a_feature_that_varies_by_rounding_alone_gets_no_weight() -> None:
+    """MiniLM has one, of deviation 2e-9: divided by it, the head had a weight of 1e8 and full fine-tuning diverged."""
+    noise = (DRAW.normal(size=(120, 2)) * [2e-9, 1e-7] + [0, 0.4]).astype(np.float32)
+    features = np.concatenate([FEATURES, noise], axis=1)
+    weight, _ = solve_probe(features, THREE, c=0.5, max_iterations=1000, seed=0)
+    without, _ = solve_probe(FEATURES, THREE, c=0.5, max_iterations=1000, seed=0)
+
+    assert not weight[:, 6:].any()
+    assert np.allclose(weight[:, :6], without, atol=1e-4)
+
+
 def test_two_classes_give_two_opposite_rows() -> None:
     """Their softmax is the logistic of scikit-learn's one row."""
     labels = (THREE == 1).astype(np.int64)
