@@ -69,8 +69,9 @@ def solve_probe(
     """Return weight [labels, features] and bias [labels] of the logistic regression of `labels` on `features`.
 
     `features`: [rows, features], standardised inside; the standardisation is folded into weight and bias, so that they
-    apply to raw features; a feature that is constant up to rounding gets weight 0. `labels`: class indices [rows], or for multi-label zeros and ones [rows, labels], one
-    regression a label. `c`: inverse strength of the L2 penalty. Two classes give two opposite rows.
+    apply to raw features; a feature that is constant up to rounding gets weight 0. `labels`: class indices [rows], or
+    for multi-label zeros and ones [rows, labels], one regression a label. `c`: inverse strength of the L2 penalty. Two
+    classes give two opposite rows.
     """
     from sklearn.linear_model import LogisticRegression
 
