@@ -5,8 +5,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 FLAGSHIP ?= recipes/lora_minilm.toml
-# Further words for the two programs: make train ARGS="train.seed=1", make test ARGS="-k lora" or ARGS="-n 4".
+# Further words for the two programs: make train ARGS="train.seed=1", make test ARGS="-k lora".
 ARGS ?=
+# Processes that share the tests out, a file at a time.
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -57,7 +59,7 @@ fix: $(STAMP)  ## let ruff put right what it can
 	$(BIN)/ruff format .
 
 test: $(STAMP)  ## run the whole test suite, with the network blocked
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 train: $(STAMP)  ## run the flagship recipe (FLAGSHIP=recipes/NAME.toml for another)
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \

@@ -1,4 +1,4 @@
-"""Two models on the same rows: how far their logits are apart, whose predictions flip, and whether one is better."""
+"""Two models on the same rows: how far their logits are apart, whose predictions flip, and which rows are right."""
 
 from __future__ import annotations
 
@@ -38,18 +38,6 @@ def rows_right(logits: NDArray[Any], labels: NDArray[Any], *, multi_label: bool,
     """Return which rows are predicted right, [rows]; multi-label: with every label right."""
     hit: NDArray[np.bool_] = np.equal(_predicted(logits, multi_label, threshold), labels.astype(np.int64))
     return np.asarray(hit.all(axis=1)) if multi_label else hit
-
-
-def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Return the two-sided p-value of the exact McNemar test (McNemar 1947).
-
-    Under the hypothesis that neither model is better, the `only_first` rows that only the first gets right are a draw
-    from Binomial(only_first + only_second, 1/2). Without such rows it is 1.
-    """
-    from scipy.stats import binomtest
-
-    apart = only_first + only_second
-    return float(binomtest(only_first, apart, 0.5).pvalue) if apart else 1.0
 
 
 def _predicted(logits: NDArray[Any], multi_label: bool, threshold: float) -> NDArray[np.int64]:

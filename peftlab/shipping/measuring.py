@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.tokens import Tokens, pad
-from peftlab.evaluation.agreement import logit_difference, mcnemar_p, rows_right
+from peftlab.evaluation.agreement import logit_difference, rows_right
 from peftlab.evaluation.forward import Forward
+from peftlab.evaluation.paired import mcnemar
 from peftlab.runs.certificate import Drift, Exported, MetricChange, Speed
 from peftlab.runs.environment import processor_name
 
@@ -39,14 +40,14 @@ def measure_metric(
         rows_right(logits, test.labels, multi_label=splits.multi_label, threshold=threshold)
         for logits in (before, after)
     ]
-    only_run, only_export = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    compared = mcnemar(right[0], right[1])
     return MetricChange(
         name=name,
         before=float(task.point_metrics(before, test, splits, config)[name]),
         after=float(task.point_metrics(after, test, splits, config)[name]),
-        only_run_right=only_run,
-        only_export_right=only_export,
-        p_value=min(1.0, mcnemar_p(only_run, only_export)),
+        only_run_right=compared.only_first,
+        only_export_right=compared.only_second,
+        p_value=compared.exact,
         rows=len(test),
     )
 
