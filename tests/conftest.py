@@ -206,6 +206,17 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
     return make
 
 
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the hub unreachable, as huggingface_hub says it."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fail(*_: Any, **__: Any) -> str:
+        raise LocalEntryNotFoundError("no connection") from ConnectionError("refused")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+
+
 # A tiny ticket set -----------------------------------------------------------------------------------------------
 
 SPLIT_ROWS = {"train": 60, "validation": 24, "test": 24}

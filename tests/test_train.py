@@ -113,16 +113,10 @@ def test_a_stand_in_is_announced_everywhere(
     tiny_recipe: Callable[..., Path],
     tiny_encoder: Callable[..., Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    no_hub: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """On the screen in a box, in the result and in the model card, with both names."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def fail(*_: object, **__: object) -> str:
-        raise LocalEntryNotFoundError("no connection")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     run = tmp_path / "run"
     names = ["encoder.name=hfl/rbt3", f"encoder.stand_in={tiny_encoder()}"]
     assert train.main([str(tiny_recipe()), *names, f"run.dir={run}"]) == 0
@@ -142,16 +136,10 @@ def test_a_stand_in_is_announced_everywhere(
 def test_without_a_stand_in_one_sentence_and_exit_2(
     tiny_recipe: Callable[..., Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    no_hub: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """No traceback, and the result says why."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def fail(*_: object, **__: object) -> str:
-        raise LocalEntryNotFoundError("no connection")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     run = tmp_path / "run"
 
     assert train.main([str(tiny_recipe()), "encoder.name=hfl/rbt3", f"run.dir={run}"]) == 2

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from peftlab.data.rows import Split, Splits
+    from peftlab.data.rows import Split, SplitName, Splits
     from peftlab.recipe.records import Recipe, Record
 
 
@@ -106,6 +106,20 @@ def tokenise_split(found: Found, split: Split) -> Tokens:
     if found.recipe.encoder is None:
         raise UserError("this run has no encoder")
     return tokenise(found.tokenizer, split.texts, split.pairs, found.recipe.encoder.max_length)
+
+
+def tokenise_splits(found: Found) -> dict[SplitName, Tokens]:
+    """Tokenise the three splits as the recipe says."""
+    splits = found.splits
+    return {split.name: tokenise_split(found, split) for split in (splits.train, splits.validation, splits.test)}
+
+
+def affordable_model(found: Found, *, device: torch.device) -> Model:
+    """Build the recipe's model from its seed; BudgetError where it exceeds a ceiling of the recipe."""
+    recipe = found.recipe
+    model = build_model(found, device=device, seed=recipe.train.seed)
+    check_budget(recipe, model.counts.trainable, shipped_bytes(model) if recipe.budget.shipped_mb is not None else 0)
+    return model
 
 
 def plan_of(found: Found) -> Plan:

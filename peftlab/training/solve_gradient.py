@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,26 +12,17 @@ from numpy.typing import NDArray
 from peftlab.data.tokens import Tokens, labelled_batches
 from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.trainable import count_parameters
-from peftlab.evaluation.forward import logits_of, pooled_features
+from peftlab.evaluation.forward import logits_of
 from peftlab.recipe.resolve import recipe_hash
 from peftlab.training.checkpoints import Progress
-from peftlab.training.linear_probe import choose_probe, linear_head, write_head
 from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.plan import Plan
-from peftlab.training.prepare import (
-    Found,
-    Model,
-    build_model,
-    check_budget,
-    hooks_of,
-    plan_of,
-    shipped_bytes,
-    tokenise_split,
-)
+from peftlab.training.prepare import Found, Model, affordable_model, hooks_of, plan_of, tokenise_splits
 from peftlab.training.save import save_and_prove
 from peftlab.training.signals import StopWish, stop_on_signals
+from peftlab.training.solve_probe import probe_head
 from peftlab.training.supervise import Supervision, train
 
 if TYPE_CHECKING:
@@ -49,15 +39,16 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     import torch
 
     recipe, place, splits = found.recipe, sitting.placement, found.splits
-    model = build_model(found, device=place.device, seed=recipe.train.seed)
-    check_budget(recipe, model.counts.trainable, shipped_bytes(model) if recipe.budget.shipped_mb is not None else 0)
+    model = affordable_model(found, device=place.device)
     plan = plan_of(found)
     hooks = hooks_of(found, model, plan)
-    tokens: dict[str, Tokens] = {
-        split.name: tokenise_split(found, split) for split in (splits.train, splits.validation, splits.test)
-    }
+    tokens = tokenise_splits(found)
     if recipe.head.init == "probe" and not _has_checkpoint(sitting):
-        start_from_probe(found, model, tokens, sitting)
+        start = probe_head(found, model, tokens, sitting)
+        if place.is_main:
+            sitting.console.print(
+                f"head starts from the probe: C = {start.c:g}, validation accuracy {start.accuracy:.4f}"
+            )
     # Dropout differs between processes, and not from the draws that made the head.
     torch.manual_seed(recipe.train.seed + 1_000_003 * (place.rank + 1))
     _announce(model, plan, sitting)
@@ -92,27 +83,6 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         ranks=ranks,
         quantised=saved.quantised,
     )
-
-
-def start_from_probe(found: Found, model: Model, tokens: Mapping[str, Tokens], sitting: Sitting) -> None:
-    """Write the logistic regression on the frozen embeddings into the head (LP-FT, Kumar et al. 2022)."""
-    linear_head(model.module)  # refuses an architecture's own head before any embedding is computed
-    wrapped: Any = model.module
-    base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
-    features = {
-        name: pooled_features(
-            base, tokens[name], batch_size=found.recipe.evaluation.batch_size, device=sitting.placement.device
-        )
-        for name in ("train", "validation")
-    }
-    chosen = choose_probe(
-        features["train"], features["validation"], found.splits, c="auto", seed=found.recipe.train.seed
-    )
-    write_head(model.module, chosen.weight, chosen.bias)
-    if sitting.placement.is_main:
-        sitting.console.print(
-            f"head starts from the probe: C = {chosen.c:g}, validation accuracy {chosen.accuracy:.4f}"
-        )
 
 
 def _has_checkpoint(sitting: Sitting) -> bool:

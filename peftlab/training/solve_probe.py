@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
+from peftlab.data.rows import SplitName
 from peftlab.data.tokens import Tokens
 from peftlab.evaluation.forward import logits_of, pooled_features
-from peftlab.training.linear_probe import choose_probe, linear_head, write_head
+from peftlab.training.linear_probe import Probe, choose_probe, linear_head, write_head
 from peftlab.training.outcome import Outcome, Sitting
-from peftlab.training.prepare import Found, build_model, check_budget, shipped_bytes, tokenise_split
+from peftlab.training.prepare import Found, Model, affordable_model, tokenise_splits
 from peftlab.training.progress import bar
 from peftlab.training.save import save_and_prove
 
@@ -20,39 +23,15 @@ if TYPE_CHECKING:
 def solve_by_probe(found: Found, sitting: Sitting) -> Outcome:
     """Solve the head on frozen embeddings, save, prove, and score the test split once."""
     recipe, splits, place = found.recipe, found.splits, sitting.placement
-    model = build_model(found, device=place.device, seed=recipe.train.seed)
-    linear_head(model.module)
-    check_budget(recipe, model.counts.trainable, shipped_bytes(model) if recipe.budget.shipped_mb is not None else 0)
-    tokens: dict[str, Tokens] = {
-        split.name: tokenise_split(found, split) for split in (splits.train, splits.validation, splits.test)
-    }
+    model = affordable_model(found, device=place.device)
+    tokens = tokenise_splits(found)
     config: Config = recipe.method.config  # type: ignore[assignment] # this solver is the probe's
     started = time.perf_counter()
-    features: dict[str, Any] = {}
-    with bar(sitting.console, "embedding", len(splits.train) + len(splits.validation)) as drawn:
-        for name in ("train", "validation"):
-            features[name] = pooled_features(
-                model.module,
-                tokens[name],
-                batch_size=recipe.evaluation.batch_size,
-                device=place.device,
-                advance=drawn.advance,
-            )
-    chosen = choose_probe(
-        features["train"],
-        features["validation"],
-        splits,
-        c=config.c,
-        seed=recipe.train.seed,
-        max_iterations=config.max_iterations,
-    )
-    write_head(model.module, chosen.weight, chosen.bias)
+    chosen = probe_head(found, model, tokens, sitting, c=config.c, max_iterations=config.max_iterations)
     seconds = time.perf_counter() - started
     sitting.say(f"probe: C = {chosen.c:g}, validation accuracy {chosen.accuracy:.4f}")
-    logits = {
-        name: logits_of(model.module, tokens[name], batch_size=recipe.evaluation.batch_size, device=place.device)
-        for name in ("validation", "test")
-    }
+    shown = partial(logits_of, model.module, batch_size=recipe.evaluation.batch_size, device=place.device)
+    logits = {"validation": shown(tokens["validation"]), "test": shown(tokens["test"])}
     test_seconds = time.perf_counter() - started - seconds
     saved = save_and_prove(found, model, tokens["test"], sitting)
     return Outcome(
@@ -73,3 +52,38 @@ def solve_by_probe(found: Found, sitting: Sitting) -> Outcome:
         shipped=saved.shipped,
         quantised=saved.quantised,
     )
+
+
+def probe_head(
+    found: Found,
+    model: Model,
+    tokens: Mapping[SplitName, Tokens],
+    sitting: Sitting,
+    *,
+    c: float | Literal["auto"] = "auto",
+    max_iterations: int = 1000,
+) -> Probe:
+    """Write the logistic regression on the frozen embeddings into the head of `model`, and return it.
+
+    The start of LP-FT too (Kumar et al. 2022). Raises EncoderError for an architecture's own head, before any embedding
+    is computed.
+    """
+    linear_head(model.module)
+    wrapped: Any = model.module
+    base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
+    names: tuple[SplitName, ...] = ("train", "validation")
+    with bar(sitting.console, "embedding", sum(len(tokens[name]) for name in names)) as drawn:
+        train, validation = (
+            pooled_features(
+                base,
+                tokens[name],
+                batch_size=found.recipe.evaluation.batch_size,
+                device=sitting.placement.device,
+                advance=drawn.advance,
+            )
+            for name in names
+        )
+    seed = found.recipe.train.seed
+    chosen = choose_probe(train, validation, found.splits, c=c, seed=seed, max_iterations=max_iterations)
+    write_head(model.module, chosen.weight, chosen.bias)
+    return chosen

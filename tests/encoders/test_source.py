@@ -10,23 +10,13 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from peftlab.encoders import source
 from peftlab.encoders.bundled import BUNDLED, BundledEncoder
 from peftlab.encoders.source import find_again, find_encoder
 from peftlab.errors import EncoderError, MissingPackage
 from peftlab.recipe.records import Encoder
-
-
-@pytest.fixture
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the hub unreachable, as huggingface_hub says it."""
-
-    def fail(*_: Any, **__: Any) -> str:
-        raise LocalEntryNotFoundError("no connection") from ConnectionError("refused")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
 
 
 def test_a_folder_is_found_beside_the_recipe_then_here(
