@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
         prog="peftlab report",
         description="Write REPORT.md, REPORT.html (one file, works offline) and their figures (SVG) from the records\n"
         "of a suite. The first sentence says which recipe is the cheapest that meets the target, and how sure that is.",
-        epilog=f"example: peftlab report benchmarks/results/banking77\n\n{EXIT_CODES}",
+        epilog=f"example: peftlab report benchmarks/results/banking77_recipes\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("results", metavar="RESULTS", help="a folder of records, as `peftlab bench` writes it")

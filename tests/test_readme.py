@@ -126,7 +126,8 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_table_of_figures_is_that_of_the_records() -> None:
     """Accuracy, interval, parameters and bytes of each row come from the committed result of that run."""
-    records = {path.stem: json.loads(path.read_text("utf-8")) for path in (ROOT / "benchmarks/results").rglob("*.json")}
+    folder = ROOT / "benchmarks" / "results" / "banking77_recipes"
+    records = {path.stem.removesuffix("-s0"): json.loads(path.read_text("utf-8")) for path in folder.glob("*-s0.json")}
     rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", README, flags=re.MULTILINE)
 
     assert len(rows) >= 3

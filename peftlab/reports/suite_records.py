@@ -81,7 +81,9 @@ class SuiteRecords:
 def read_suite_records(folder: Path) -> SuiteRecords:
     """Read the records of a suite, sorted by name; RunError where there are none or one cannot be read."""
     if not folder.is_dir():
-        raise RunError(f"there is no folder {folder}; name a folder of records, such as benchmarks/results/banking77")
+        raise RunError(
+            f"there is no folder {folder}; name a folder of records, such as benchmarks/results/banking77_recipes"
+        )
     runs = tuple(_run(path) for path in sorted(folder.glob("*.json")))
     asked = _asked(folder)
     if not runs:

@@ -403,6 +403,7 @@ def test_only_models_of_the_final_size_can_be_the_best_or_use_up_patience(
         identity={},
         track=lambda *_: None,
         signal_number=lambda: 0,
+        continue_line="peftlab train --resume RUN",
         resume=False,
     )
     progress = supervise(run.fitting, watch)
