@@ -80,8 +80,8 @@ def test_columns_that_do_not_fit_are_refused(
     [
         (None, "does not exist"),
         (b"not gzip", "no file of compact predictions"),
-        (gzip.compress(b"{}"), "no file of compact predictions"),
-        (gzip.compress(b'{"schema_version": 2}'), "schema version 2"),
+        (gzip.compress(b"{}", mtime=0), "no file of compact predictions"),
+        (gzip.compress(b'{"schema_version": 2}', mtime=0), "schema version 2"),
     ],
 )
 def test_a_broken_file_is_named_with_what_is_wrong(tmp_path: Path, content: bytes | None, words: str) -> None:
