@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from peftlab.errors import UserError
-from peftlab.programs import EXIT_CODES, quiet_libraries, run_program
+from peftlab.programs import EXIT_CODES, add_recipe_words, quiet_libraries, run_program
 
 if TYPE_CHECKING:
     from peftlab.recipe.records import Recipe
@@ -31,8 +31,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: peftlab check recipes/lora_minilm.toml method.r=16\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("recipe", metavar="RECIPE", help="a recipe file, or the name of a shipped recipe")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over the recipe's: train.epochs=1")
+    add_recipe_words(made)
     made.add_argument("--json", action="store_true", help="print the plan as one JSON object on standard output")
     return made
 

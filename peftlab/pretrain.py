@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftlab.errors import UserError
-from peftlab.programs import EXIT_CODES, quiet_libraries, run_program
+from peftlab.programs import EXIT_CODES, add_recipe_words, quiet_libraries, run_program
 
 if TYPE_CHECKING:
     from peftlab.pretraining.job import PretrainJob
@@ -36,8 +36,7 @@ def parser() -> argparse.ArgumentParser:
         "  peftlab pretrain --resume runs/pretrain_zh-20260131-101500\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("recipe", nargs="?", metavar="RECIPE", help="a pretraining recipe, or the name of a shipped one")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over the recipe's: train.epochs=1")
+    add_recipe_words(made, kind="pretraining recipe", needed=False)
     made.add_argument("--steps", type=int, metavar="N", help="the same as train.max_steps=N")
     made.add_argument("--resume", metavar="RUN", help="continue the pretraining in this folder")
     made.add_argument("--dry-run", action="store_true", help="check recipe, text and encoder, print the plan, stop")
@@ -50,18 +49,14 @@ def _pretrain(asked: argparse.Namespace) -> int:
     quiet_libraries()
     if asked.dry_run:
         return _show_plan(job, as_json=asked.json)
-    from accelerate.utils import broadcast_object_list
-
     from peftlab.pretraining.job import PretrainJob, run_pretraining
     from peftlab.runs.folder import new_run_folder
-    from peftlab.training.placement import join_processes
+    from peftlab.training.placement import agreed, join_processes
 
     state, console = join_processes()
     if not job.resume:
-        said = [str(new_run_folder(job.recipe.name, job.recipe.run.dir)) if state.is_main_process else None]
-        if state.num_processes > 1:
-            broadcast_object_list(said)
-        job = PretrainJob(job.recipe, Path(str(said[0])), resume=False)
+        folder = agreed(state, lambda: str(new_run_folder(job.recipe.name, job.recipe.run.dir)))
+        job = PretrainJob(job.recipe, Path(str(folder)), resume=False)
     try:
         result = run_pretraining(job, console)
         if asked.json and result is not None:

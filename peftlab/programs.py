@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -38,6 +39,13 @@ def run_program(body: Callable[[], int]) -> int:
         return _missing(error)
     except Exception as error:
         return _ours(error)
+
+
+def add_recipe_words(parser: argparse.ArgumentParser, *, kind: str = "recipe", needed: bool = True) -> None:
+    """Let `parser` take a recipe and KEY=VALUE overrides; `kind` is what its help calls the recipe."""
+    about = f"a {kind} file, or the name of a shipped one"
+    parser.add_argument("recipe", nargs=None if needed else "?", metavar="RECIPE", help=about)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over the recipe's: train.epochs=1")
 
 
 def quiet_libraries() -> None:

@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from peftlab.errors import RunError, UserError
-from peftlab.programs import EXIT_CODES, quiet_libraries, run_program
+from peftlab.errors import UserError
+from peftlab.programs import EXIT_CODES, add_recipe_words, quiet_libraries, run_program
 
 if TYPE_CHECKING:
     from peftlab.recipe.records import Recipe
@@ -36,8 +36,7 @@ def parser() -> argparse.ArgumentParser:
         "  peftlab train --resume runs/lora_minilm-20260131-101500\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("recipe", nargs="?", metavar="RECIPE", help="a recipe file, or the name of a shipped recipe")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over the recipe's: train.epochs=1")
+    add_recipe_words(made, needed=False)
     made.add_argument("--resume", metavar="RUN", help="continue the run in this folder from its last checkpoint")
     made.add_argument(
         "--dry-run", action="store_true", help="check everything and print the plan, like `peftlab check`"
@@ -53,13 +52,14 @@ def _train(asked: argparse.Namespace) -> int:
         return check_recipe(asked.recipe, asked.overrides, as_json=asked.json)
     wanted = _asked_job(asked)
     quiet_libraries()
-    from peftlab.training.job import run_job
-    from peftlab.training.placement import join_processes
+    from peftlab.training.job import Job, run_job
+    from peftlab.training.placement import agreed, join_processes
 
     state, console = join_processes()
-    job = _agreed(wanted, state)
-    if job is None:
+    folder = agreed(state, lambda: _choose_folder(wanted))
+    if folder is None:
         return 0
+    job = Job(wanted.recipe, Path(folder), wanted.resume)
     if state.num_processes > 1 and not _in_parallel(job.recipe):
         if not state.is_main_process:
             return 0
@@ -105,31 +105,18 @@ def _in_parallel(recipe: Recipe) -> bool:
     return bool(load_plugin("methods", recipe.method.name).SOLVER == "gradient")
 
 
-def _agreed(job: Job, state: Any) -> Job | None:
-    """Return the job with a folder that all processes share; None where its run is already finished."""
-    from accelerate.utils import broadcast_object_list
-
+def _choose_folder(job: Job) -> str | None:
+    """Return the folder of the job's run; None where that run is already finished, which is said."""
     from peftlab.runs.folder import new_run_folder
     from peftlab.runs.result import FILE_NAME, read_result
-    from peftlab.training.job import Job
 
-    said: list[Any] = [None, None]
-    if state.is_main_process:
-        try:
-            if not job.resume:
-                said[0] = str(new_run_folder(job.recipe.name, job.recipe.run.dir))
-            elif (job.folder / FILE_NAME).is_file() and read_result(job.folder).status in ("ok", "validated"):
-                print(f"{job.folder} is finished; nothing to continue", file=sys.stderr)
-                print(job.folder)
-            else:
-                said[0] = str(job.folder)
-        except RunError as error:
-            said[1] = str(error)
-    if state.num_processes > 1:
-        broadcast_object_list(said)
-    if said[1] is not None:
-        raise RunError(said[1])
-    return None if said[0] is None else Job(job.recipe, Path(said[0]), job.resume)
+    if not job.resume:
+        return str(new_run_folder(job.recipe.name, job.recipe.run.dir))
+    if (job.folder / FILE_NAME).is_file() and read_result(job.folder).status in ("ok", "validated"):
+        print(f"{job.folder} is finished; nothing to continue", file=sys.stderr)
+        print(job.folder)
+        return None
+    return str(job.folder)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from peftlab.data.tokens import first_rows
 from peftlab.encoders.quantised import WeightBytes
 from peftlab.encoders.saved import load_trained
-from peftlab.evaluation.decisions import predicted_labels, probabilities
+from peftlab.evaluation.agreement import logit_difference
 from peftlab.evaluation.forward import logits_of
 from peftlab.runs.model_record import TRAINED
 from peftlab.runs.result_parts import Quantised
@@ -38,24 +36,16 @@ def measure_quantised(found: Found, model: nn.Module, stored: WeightBytes, sitti
     bare = bare_model(in_full, device=device, seed=recipe.train.seed)
     attach = partial(found.method.attach, config=recipe.method.config, anatomy=bare.anatomy)
     reference = logits(load_trained(bare.module, sitting.folder / TRAINED, attach).to(device))
-    own = logits(model)
-    drift = np.abs(own - reference)
     threshold = getattr(recipe.task.config, "threshold", 0.5)
-    labels = [
-        predicted_labels(
-            probabilities(some, multi_label=splits.multi_label), multi_label=splits.multi_label, threshold=threshold
-        )
-        for some in (own, reference)
-    ]
-    changed = (labels[0] != labels[1]).reshape(len(tokens), -1).any(axis=1)
+    drift = logit_difference(reference, logits(model), multi_label=splits.multi_label, threshold=threshold)
     report = Quantised(
         kind=recipe.encoder.load_in,
         linear_bytes=stored.linear,
         linear_bytes_fp32=stored.linear_fp32,
         other_bytes=stored.other,
-        logit_drift_max=float(drift.max()),
-        logit_drift_mean=float(drift.mean()),
-        changed_predictions=int(changed.sum()),
-        rows=len(tokens),
+        logit_drift_max=drift.max,
+        logit_drift_mean=drift.mean,
+        changed_predictions=drift.flips,
+        rows=drift.rows,
     )
     return Measured(report, memory)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.errors import LaunchError, UserError
+from peftlab.errors import LaunchError, RunError, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -129,6 +129,27 @@ def join_processes() -> tuple[Any, Console]:
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     check_launch(state.num_processes, os.environ, launcher_command())
     return state, Console(stderr=True, quiet=not state.is_main_process, highlight=False, soft_wrap=True)
+
+
+def agreed(state: Any, choose: Callable[[], str | None]) -> str | None:
+    """Return in every process what `choose` gives in the first one, such as the run folder; RunError in all of them.
+
+    Raised by the first process alone, the others would wait for its word for ever.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    said: list[Any] = [None, None]
+    if state.is_main_process:
+        try:
+            said[0] = choose()
+        except RunError as error:
+            said[1] = str(error)
+    if state.num_processes > 1:
+        broadcast_object_list(said)
+    if said[1] is not None:
+        raise RunError(said[1])
+    chosen: str | None = said[0]
+    return chosen
 
 
 def _asked_processes(command: Sequence[str]) -> int:

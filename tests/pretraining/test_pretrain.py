@@ -136,6 +136,15 @@ def test_what_cannot_be_merged_is_refused_before_any_work(
     assert "method.name: bottleneck cannot be merged" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_taken_is_refused(
+    pretrain_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine", encoding="utf-8")
+    assert main([str(pretrain_recipe()), f"run.dir={tmp_path / 'run'}"]) == 2
+    assert "already holds files" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_processes_pretrain_as_one(pretrain_recipe: Callable[..., Path], tmp_path: Path) -> None:
     """Over gloo, by the launch line that works on CPUs: the same losses, one folder."""
