@@ -51,7 +51,9 @@ def take_over(model: nn.Module, vocabulary: dict[str, int], folder: Path, layers
 
 def _check(ours: Any, theirs: Any, layers: tuple[int, ...], folder: Path) -> None:
     if theirs.model_type != "bert":
-        raise EncoderError(f"architecture.start_from: {folder} holds a {theirs.model_type} encoder; expected a BERT one")
+        raise EncoderError(
+            f"architecture.start_from: {folder} holds a {theirs.model_type} encoder; expected a BERT one"
+        )
     for field, key in (
         ("hidden_size", "hidden_size"),
         ("num_attention_heads", "heads"),

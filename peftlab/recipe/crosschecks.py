@@ -98,6 +98,9 @@ def _architecture(architecture: Architecture, corpus: Corpus) -> Iterator[Findin
     if architecture.hidden_size % architecture.heads:
         found = f"{architecture.hidden_size} is not a multiple of heads = {architecture.heads}"
         yield Finding(("architecture", "hidden_size"), found)
+    if architecture.start_layers is not None and architecture.start_from is None:
+        expected = "are layers of an encoder that architecture.start_from does not name"
+        yield Finding(("architecture", "start_layers"), expected, "name it, or remove the key")
     if architecture.max_positions is not None and architecture.max_positions < corpus.length:
         found = f"{architecture.max_positions} positions cannot hold corpus.length = {corpus.length}"
         yield Finding(("architecture", "max_positions"), found)
