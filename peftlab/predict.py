@@ -49,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
         "--pair", action="append", default=[], metavar="TEXT", help="second text of each --text, for pairs"
     )
     made.add_argument(
-        "--json", action="store_true", help='one JSON object a text: {"label": ..., "probabilities": {...}}'
+        "--json",
+        action="store_true",
+        help='one JSON object a text: {"label": ..., "probabilities": {...}}, after `peftlab calibrate` also "routed"',
     )
     made.add_argument(
         "--out", metavar="FILE", help="write the answers there; called again after a kill, it goes on where it was"
@@ -119,16 +121,16 @@ def _to_file(asked: argparse.Namespace, predictor: Predictor, folder: Path) -> i
 
 
 def _identity(folder: Path) -> str:
-    """Return a hash over what decides a model's answers: the sums of an export, or a run's record and trained part."""
+    """Return a hash over what decides a model's answers: the sums of an export, or a run's model and calibration."""
     import hashlib
 
+    from peftlab.runs.calibration import FILE_NAME, model_hash
     from peftlab.runs.certificate import SUMS, file_hash
-    from peftlab.runs.model_record import FILE_NAME, TRAINED
 
-    files = (
-        [folder / SUMS] if (folder / SUMS).is_file() else [folder / FILE_NAME, *sorted((folder / TRAINED).iterdir())]
-    )
-    return hashlib.sha256("".join(map(file_hash, files)).encode()).hexdigest()
+    if (folder / SUMS).is_file():
+        return file_hash(folder / SUMS)
+    calibration = file_hash(folder / FILE_NAME) if (folder / FILE_NAME).is_file() else ""
+    return hashlib.sha256(f"{model_hash(folder)}{calibration}".encode()).hexdigest()
 
 
 def _batches(rows: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
@@ -178,10 +180,11 @@ def _no_text(file: Path, wanted: dict[Role, str], line: int, found: object) -> U
 
 
 def _line(text: str, row: dict[str, Any]) -> str:
-    """Return label, probability and text on one line, whatever the text holds."""
+    """Return label, probability, where it goes if that is decided, and text on one line, whatever the text holds."""
     label = row["label"] if isinstance(row["label"], str) else ", ".join(row["label"]) or "-"
     best = max(row["probabilities"].values())
-    return re.sub(r"[\r\n]+", " ", f"{label}\t{best:.4f}\t{text}")
+    goes = {True: "\trouted", False: "\tto people"}[row["routed"]] if "routed" in row else ""
+    return re.sub(r"[\r\n]+", " ", f"{label}\t{best:.4f}{goes}\t{text}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """From validation rows to a temperature and a threshold whose promise holds although the threshold was chosen.
 
-A classifier answers a text by itself where the probability s of its label reaches a threshold t, else a person does. The
-risk R(t) is the share of wrong answers among s >= t, in the population that the rows were drawn from. Asked is the
-lowest t, the largest coverage, with R(t) <= a, where a = 1 - target, and with the stated confidence 1 - d.
+A text is routed by its label where the label's probability s reaches a threshold t; else it goes to a person. The risk
+R(t) is the share of wrong labels among s >= t, in the population that the rows were drawn from. Asked is the lowest t,
+the largest coverage, with R(t) <= a, where a = 1 - target, and with the stated confidence 1 - d.
 
 A bound of R(t) at a t that was picked on the same rows says nothing: the best of many estimates is too good. So, as
 Learn then Test does (Angelopoulos, Bates, Candès, Jordan and Lei 2021, arXiv 2110.01052, section 2 and fixed-sequence
@@ -10,14 +10,14 @@ testing), every threshold is a hypothesis "R(t) > a", and they are tested in an 
 
 1. The rows are split by a fixed draw. One part gives temperature (Guo et al. 2017) and the threshold t0 to start from.
 2. On the other part, for t falling from t0, N(t) rows have s >= t and E(t) of them are wrong. Given N(t), E(t) is
-   binomial, so p(t) = P(Binomial(N(t), a) <= E(t)) is a valid p-value for one t that is named before; p(t) <= d says the
-   same as an upper Clopper-Pearson bound of level 1 - d that is at most a.
+   binomial, so p(t) = P(Binomial(N(t), a) <= E(t)) is a valid p-value for one t that is named before; p(t) <= d says
+   the same as an upper Clopper-Pearson bound of level 1 - d that is at most a.
 3. t falls as long as p(t) <= d, and stops at the first t where it is not. The last t before is the threshold.
 
 Why choosing costs nothing: let t* be the highest t <= t0 with R(t) > a. It is a number, not a statistic: the population
 and t0 fix it. A threshold with R > a can only be reached through t*, so the promise is broken only if p(t*) <= d, which
-has a probability of at most d. (Where the supremum is not attained, take t rising to it.) R may have any shape, and s need
-not be calibrated: that costs coverage, not the promise. Thresholds need no grid, since p only changes at the rows' own s.
+has a probability of at most d. (Where the supremum is not attained, take t rising to it.) R may have any shape, and s
+need not be calibrated: that costs coverage, not the promise. No grid is needed: p only changes at the rows' own s.
 
 It holds for rows drawn independently from the population that is routed later, for a model that was not chosen by them.
 """

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from peftlab.data.tokens import tokenise
 from peftlab.evaluation.decisions import predicted_labels, probabilities
 from peftlab.evaluation.forward import logits_of
+from peftlab.evaluation.routing import route
 from peftlab.evaluation.run_model import load_run_model
 from peftlab.recipe.plugins import load_plugin
+from peftlab.runs.calibration import Calibration, run_calibration
 from peftlab.runs.folder import run_recipe
 from peftlab.runs.model_record import TRAINED, read_model_record
 
@@ -27,7 +29,7 @@ class Predictor:
     """A model that labels texts: that of a run or of an export.
 
     `logits(texts, pairs)` gives [texts, labels]. `text_column` and `pair_column` name the columns of files; without a
-    `pair_column` it takes single texts.
+    `pair_column` it takes single texts. With a `calibration`, probabilities are calibrated and texts are routed.
     """
 
     labels: tuple[str, ...]
@@ -36,15 +38,26 @@ class Predictor:
     text_column: str
     pair_column: str | None
     logits: Logits
+    calibration: Calibration | None = None
 
     def rows(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Return `label` (a list of labels for multi-label runs) and `probabilities` of each text."""
+        """Return `label` (a list of labels for multi-label runs) and `probabilities` of each text.
+
+        With a calibration also `routed`: whether the label may be used as it is; else the text goes to people.
+        """
         chances = probabilities(self.logits(texts, pairs), multi_label=self.multi_label)
         decided = predicted_labels(chances, multi_label=self.multi_label, threshold=self.threshold)
-        return [
+        routed = None
+        if self.calibration is not None:
+            chances, routed = route(chances, self.calibration)
+        rows: list[dict[str, Any]] = [
             {"label": self._named(label), "probabilities": dict(zip(self.labels, row.tolist(), strict=True))}
             for label, row in zip(decided, chances, strict=True)
         ]
+        if routed is not None:
+            for row, answered in zip(rows, routed.tolist(), strict=True):
+                row["routed"] = answered
+        return rows
 
     def _named(self, label: Any) -> str | list[str]:
         if not self.multi_label:
@@ -52,9 +65,13 @@ class Predictor:
         return [name for name, chosen in zip(self.labels, label, strict=True) if chosen]
 
 
-def load_predictor(folder: Path) -> Predictor:
-    """Load the run in `folder`; RunError or EncoderError where it is not whole, or its encoder has changed."""
+def load_predictor(folder: Path, *, calibrated: bool = True) -> Predictor:
+    """Load the run in `folder`; RunError or EncoderError where it is not whole, or its encoder has changed.
+
+    `calibrated`: with its calibration, where it has one; RunError where that was made for another trained part.
+    """
     record, recipe = read_model_record(folder), run_recipe(folder)
+    calibration = run_calibration(folder) if calibrated else None
     method = load_plugin("methods", recipe.method.name)
     if record.encoder is None:
         logits: Logits = partial(method.logits, method.load(folder / TRAINED))
@@ -67,6 +84,7 @@ def load_predictor(folder: Path) -> Predictor:
         text_column=recipe.data.text,
         pair_column=recipe.data.pair,
         logits=logits,
+        calibration=calibration,
     )
 
 

@@ -9,14 +9,18 @@ from typing import Any
 
 from peftlab.errors import RunError
 from peftlab.reports.figures import CONFUSION_MATRIX, LEARNING_CURVE, RANKS
+from peftlab.reports.risk_coverage import RISK_COVERAGE
 from peftlab.reports.wording import (
+    check_text,
     cost_rows,
     estimate_text,
     parameter_rows,
+    promise_text,
     share_text,
     stand_in_text,
     target_text,
 )
+from peftlab.runs.calibration import Calibration
 from peftlab.runs.result import Result
 
 FEW_TEST_ROWS = 30
@@ -26,7 +30,9 @@ PIPELINES = {"classification": "text-classification"}
 _HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1"}
 
 
-def model_card(result: Result, recipe_text: str, data_report: Mapping[str, Any]) -> str:
+def model_card(
+    result: Result, recipe_text: str, data_report: Mapping[str, Any], calibration: Calibration | None = None
+) -> str:
     """Return the card as Markdown with the hub's YAML front matter.
 
     `recipe_text` is the resolved recipe as TOML, `data_report` the content of `data_report.json`. Raises RunError for a
@@ -40,7 +46,8 @@ def model_card(result: Result, recipe_text: str, data_report: Mapping[str, Any])
         *([_box("STAND-IN ENCODER", stand_in_text(result))] if result.stand_in else []),
         _what_it_is(result),
         _results(result),
-        _use(result),
+        *([_routing(result, calibration)] if calibration is not None else []),
+        _use(result, calibration),
         _cost(result),
         _data(result, data_report),
         _limits(result, data_report),
@@ -131,7 +138,40 @@ def _results(result: Result) -> str:
     return "\n".join([*lines, ""])
 
 
-def _use(result: Result) -> str:
+def _routing(result: Result, made: Calibration) -> str:
+    check = check_text(made)
+    threshold = "none" if made.threshold is None else f"{made.threshold:.4f}"
+    rows = [
+        ("temperature", f"{made.temperature:.4f}"),
+        ("routed from this probability on", threshold),
+        ("validation rows for temperature and start", f"{made.rows_fitted:,}"),
+        ("validation rows that tested thresholds", f"{made.rows_tested:,}"),
+        ("of these routed, and wrong", f"{made.routed:,}, {made.wrong:,}"),
+    ]
+    chose = ""
+    if result.best is not None:
+        chose = " They also chose the checkpoint, which the confidence does not count."
+    return "\n".join(
+        [
+            "## What is routed without people",
+            "",
+            f"**{promise_text(made)}**",
+            "",
+            *([check, ""] if check is not None else []),
+            f"![Accuracy of what is routed, by coverage]({RISK_COVERAGE})",
+            "",
+            table(("calibration", "value"), rows),
+            "",
+            "The promise is for texts drawn as the validation rows were, and for the accuracy over all of them, not "
+            f"for each label.{chose} Thresholds were tested from the surest texts on, each on the rows that reach it "
+            "(binomial test), until one failed; so the choice among them is part of the confidence.",
+            "",
+        ]
+    )
+
+
+def _use(result: Result, calibration: Calibration | None) -> str:
+    routed = ", `probabilities` and `routed`" if calibration is not None else " and `probabilities`"
     return f"""## Use
 
 ```sh
@@ -139,7 +179,7 @@ peftlab predict RUN --text "..."
 ```
 
 `RUN` is this folder; peftlab {result.versions.get("peftlab", "")} made it. `--json` prints one object a text with
-`label` and `probabilities`; a file, or `-` for standard input, takes many texts. What is shipped is in `trained/`.
+`label`{routed}; a file, or `-` for standard input, takes many texts. What is shipped is in `trained/`.
 """
 
 

@@ -93,8 +93,8 @@ def run_calibration(folder: Path) -> Calibration | None:
     found = _read(folder / FILE_NAME)
     if found.model != model_hash(folder):
         raise RunError(
-            f"{folder / FILE_NAME} was made for another trained part than the one in {folder / TRAINED}, so its promise "
-            f"does not hold here; make it anew with: peftlab calibrate {folder}, or remove it"
+            f"{folder / FILE_NAME} was made for another trained part than the one in {folder / TRAINED}, so its "
+            f"promise does not hold here; make it anew with: peftlab calibrate {folder}, or remove it"
         )
     return found
 
@@ -117,7 +117,8 @@ def _read(path: Path) -> Calibration:
         return Calibration.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, ValidationError) as error:
         lines = str(error).splitlines()
+        why = " ".join(lines[1:3]) or lines[0]
         raise RunError(
-            f"{path} is not a calibration of this version of peftlab ({' '.join(lines[1:3]) or lines[0]}); make it anew "
-            "with: peftlab calibrate RUN, or remove it"
+            f"{path} is not a calibration of this version of peftlab ({why}); make it anew with: peftlab calibrate "
+            "RUN, or remove it"
         ) from error

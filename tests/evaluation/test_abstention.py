@@ -64,9 +64,7 @@ class Population:
 
 def simulate(profile: str, target: float = 0.95, rows: int = ROWS) -> tuple[Population, list[Abstention]]:
     population, generator = Population(PROFILES[profile]), np.random.default_rng(7)
-    fits = [
-        fit_abstention(*population.draw(generator, rows), target=target, confidence=0.95) for _ in range(DATASETS)
-    ]
+    fits = [fit_abstention(*population.draw(generator, rows), target=target, confidence=0.95) for _ in range(DATASETS)]
     return population, fits
 
 
@@ -164,9 +162,7 @@ def test_probabilities_of_zero_and_equal_scores_are_no_trouble() -> None:
 
 
 def test_the_curve_falls_from_the_surest_rows_to_all() -> None:
-    thresholds, coverage, accuracy = risk_coverage(
-        np.array([0.9, 0.5, 0.9, 0.7]), np.array([True, False, True, False])
-    )
+    thresholds, coverage, accuracy = risk_coverage(np.array([0.9, 0.5, 0.9, 0.7]), np.array([True, False, True, False]))
     assert thresholds.tolist() == [0.9, 0.7, 0.5]
     assert coverage.tolist() == [0.5, 0.75, 1.0]
     assert accuracy.tolist() == pytest.approx([1.0, 2 / 3, 0.5])

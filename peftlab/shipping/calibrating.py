@@ -1,0 +1,166 @@
+"""A run calibrated on its own validation rows, and the same for what is exported of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.errors import DataError, RunError, UserError
+from peftlab.evaluation.abstention import fit_abstention
+from peftlab.evaluation.decisions import probabilities
+from peftlab.evaluation.intervals import Interval, verdict, wilson
+from peftlab.evaluation.predictions import FILE_NAME as PREDICTIONS
+from peftlab.evaluation.predictions import read_predictions
+from peftlab.evaluation.routing import route, tempered
+from peftlab.runs.calibration import Calibration, TestCheck, model_hash, write_calibration
+from peftlab.runs.folder import now
+from peftlab.runs.result_parts import Estimate
+
+if TYPE_CHECKING:
+    from peftlab.data.rows import Splits
+    from peftlab.runs.result import Result
+
+Chances = NDArray[np.float64]
+
+
+def calibrate_run(folder: Path, target: float, confidence: float, say: Callable[[str], None]) -> Calibration:
+    """Fit temperature and threshold on the validation rows of the run in `folder`, and write them into it.
+
+    Writes `calibration.json`, then the figure and the card that show it. Raises RunError where the run is not finished,
+    UserError where its task has not one label a text, DataError where its data are no longer those of the run.
+    """
+    from peftlab.evaluation.predictor import load_predictor
+
+    result, splits = _finished(folder)
+    validation = splits.validation
+    say(f"scoring {len(validation):,} validation rows")
+    predictor = load_predictor(folder, calibrated=False)
+    chances = probabilities(predictor.logits(validation.texts, validation.pairs), multi_label=False)
+    tested = _test_chances(folder, splits) if result.status == "ok" else None
+    made = calibrate(chances, tested, splits, target, confidence, model_hash(folder))
+    write_calibration(folder, made)
+    _show(folder, result, made, (chances, validation.labels), (tested, splits.test.labels))
+    return made
+
+
+def calibrate(
+    validation: Chances, test: Chances | None, splits: Splits, target: float, confidence: float, model: str
+) -> Calibration:
+    """Return the calibration of a model from its probabilities on the validation rows; `test` only checks it."""
+    fit = fit_abstention(validation, splits.validation.labels, target=target, confidence=confidence)
+    made = Calibration(
+        target=target,
+        confidence=confidence,
+        temperature=fit.temperature,
+        threshold=fit.threshold,
+        start=fit.start,
+        rows_fitted=fit.rows_fitted,
+        rows_tested=fit.rows_tested,
+        routed=fit.routed,
+        wrong=fit.wrong,
+        coverage=_estimate(wilson(fit.routed, fit.rows_tested)),
+        rows_needed=fit.rows_needed,
+        test=None,
+        data_fingerprint=splits.fingerprint,
+        model=model,
+        created=now(),
+    )
+    return made if test is None else made.model_copy(update={"test": _check(made, test, splits.test.labels)})
+
+
+def calibrate_export(
+    folder: Path, promised: Calibration, validation: NDArray[np.float32], test: NDArray[np.float32], splits: Splits
+) -> Calibration:
+    """Write a calibration of the export in `folder`, from its own logits, with the promise that its run makes.
+
+    An export may compute other probabilities than its run, in 8 bit for example: the run's threshold would promise
+    nothing here. For an exact one this gives the run's own threshold again, up to rounding.
+    """
+    fitted, checked = (probabilities(logits, multi_label=False) for logits in (validation, test))
+    made = calibrate(fitted, checked, splits, promised.target, promised.confidence, promised.model)
+    write_calibration(folder, made)
+    return made
+
+
+def _check(made: Calibration, chances: Chances, labels: NDArray[np.int64]) -> TestCheck:
+    _, routed = route(chances, made)
+    right = chances.argmax(axis=1) == labels
+    count = int(routed.sum())
+    accuracy = wilson(int(right[routed].sum()), count) if count else None
+    return TestCheck(
+        coverage=_estimate(wilson(count, len(labels))),
+        accuracy=_estimate(accuracy) if accuracy is not None else None,
+        verdict=verdict(accuracy, made.target) if accuracy is not None else None,
+    )
+
+
+def _estimate(interval: Interval) -> Estimate:
+    return Estimate(value=interval.value, low=interval.low, high=interval.high, n=interval.n)
+
+
+def _finished(folder: Path) -> tuple[Result, Splits]:
+    """Return the result of the run in `folder` and its rows, which must be those that it was trained on."""
+    from peftlab.recipe.plugins import load_plugin
+    from peftlab.runs.certificate import is_export
+    from peftlab.runs.folder import run_recipe
+    from peftlab.runs.model_record import read_model_record
+    from peftlab.runs.result import read_result
+
+    if is_export(folder):
+        raise RunError(f"{folder} is an export; calibrate the run that it was made of, then export that again")
+    result = read_result(folder)
+    if result.status not in ("ok", "validated"):
+        raise RunError(f"the run in {folder} has the status {result.status}; only a finished run is calibrated")
+    recipe, record = run_recipe(folder), read_model_record(folder)
+    if recipe.task.name != "classification" or record.multi_label:
+        what = "gives a text any number of labels" if record.multi_label else f"has the task {recipe.task.name}"
+        raise UserError(
+            f"the run in {folder} {what}; calibrate promises how often the one label of a text is right, which is "
+            "defined for classification with one label a text only"
+        )
+    splits: Splits = load_plugin("tasks", recipe.task.name).load_splits(recipe, recipe.task.config)
+    if result.data is None or splits.fingerprint != result.data.fingerprint:
+        raise DataError(
+            f"the data of {recipe.path} are not those that the run was trained on (their fingerprints differ), so its "
+            "validation rows may have been trained on; restore the files"
+        )
+    return result, splits
+
+
+def _test_chances(folder: Path, splits: Splits) -> Chances:
+    """Return the probabilities that the run gave its test rows when it was scored, [rows, labels]."""
+    rows = list(read_predictions(folder / PREDICTIONS))
+    if [row.id for row in rows] != list(splits.test.ids):
+        raise RunError(f"{folder / PREDICTIONS} has not the test rows of the run; it is not as the run wrote it")
+    return np.asarray([[row.probabilities[name] for name in splits.label_names] for row in rows])
+
+
+def _show(
+    folder: Path,
+    result: Result,
+    made: Calibration,
+    validation: tuple[Chances, NDArray[Any]],
+    test: tuple[Chances | None, NDArray[Any]],
+) -> None:
+    """Draw the curve, and write the card anew with what is promised."""
+    from peftlab.evaluation.abstention import risk_coverage
+    from peftlab.reports.model_card import model_card
+    from peftlab.reports.risk_coverage import write_risk_coverage
+    from peftlab.runs.files import write_text
+    from peftlab.runs.model_record import RECIPE
+
+    curves = {}
+    for name, (chances, labels) in {"validation": validation, "test": test}.items():
+        if chances is not None:
+            score = tempered(chances, made.temperature).max(axis=1)
+            curves[name] = risk_coverage(score, chances.argmax(axis=1) == labels)
+    write_risk_coverage(folder, made, curves)
+    if result.status == "ok":
+        report = json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
+        card = model_card(result, (folder / RECIPE).read_text(encoding="utf-8"), report, made)
+        write_text(folder / "README.md", card)
