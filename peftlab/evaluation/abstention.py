@@ -19,7 +19,8 @@ and t0 fix it. A threshold with R > a can only be reached through t*, so the pro
 has a probability of at most d. (Where the supremum is not attained, take t rising to it.) R may have any shape, and s
 need not be calibrated: that costs coverage, not the promise. No grid is needed: p only changes at the rows' own s.
 
-It holds for rows drawn independently from the population that is routed later, for a model that was not chosen by them.
+It holds for rows drawn independently from the population that is routed later. Where the same rows chose the model
+among K (checkpoints, say), d is divided by K: by the union bound all K then keep the promise with the confidence asked.
 """
 
 from __future__ import annotations
@@ -56,12 +57,18 @@ class Abstention:
 
 
 def fit_abstention(
-    chances: NDArray[np.float64], labels: NDArray[np.int64], *, target: float, confidence: float, seed: int = 0
+    chances: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    target: float,
+    confidence: float,
+    candidates: int = 1,
+    seed: int = 0,
 ) -> Abstention:
     """Fit temperature and threshold on probabilities [rows, labels] (softmax of the logits) and gold labels [rows].
 
-    `seed` draws the split of the rows. Raises DataError for fewer than 10 rows, ValueError for a target or a confidence
-    that is not between 0 and 1.
+    `candidates`: models that these rows have chosen among. `seed` draws the split of the rows. Raises DataError for
+    fewer than 10 rows, ValueError for a target or a confidence that is not between 0 and 1.
     """
     if not 0 < target < 1 or not 0 < confidence < 1:
         raise ValueError(f"target and confidence lie between 0 and 1; got {target} and {confidence}")
@@ -72,14 +79,15 @@ def fit_abstention(
     order = np.random.default_rng(seed).permutation(len(labels))
     fitted = min(MOST_FITTED, round(FIT_SHARE * len(labels)))
     fit, rest = order[:fitted], order[fitted:]
+    risk, level = 1 - target, (1 - confidence) / candidates
     temperature = fit_temperature(chances[fit], labels[fit])
     score = tempered(chances, temperature).max(axis=1)
     wrong = chances.argmax(axis=1) != labels
-    start = _start(score[fit], wrong[fit], 1 - target, 1 - confidence, len(rest))
-    threshold, routed, errors = _lowest(score[rest], wrong[rest], start, 1 - target, 1 - confidence)
+    start = _start(score[fit], wrong[fit], risk, level, len(rest))
+    threshold, routed, errors = _lowest(score[rest], wrong[rest], start, risk, level)
     needed = None
     if threshold is None:
-        needed = _rows_needed(score[rest], wrong[rest], start, 1 - target, 1 - confidence, len(labels))
+        needed = _rows_needed(score[rest], wrong[rest], start, risk, level, len(labels))
     return Abstention(temperature, threshold, start, fitted, len(rest), routed, errors, needed)
 
 

@@ -46,7 +46,7 @@ def model_card(
         *([_box("STAND-IN ENCODER", stand_in_text(result))] if result.stand_in else []),
         _what_it_is(result),
         _results(result),
-        *([_routing(result, calibration)] if calibration is not None else []),
+        *([_routing(calibration)] if calibration is not None else []),
         _use(result, calibration),
         _cost(result),
         _data(result, data_report),
@@ -138,7 +138,7 @@ def _results(result: Result) -> str:
     return "\n".join([*lines, ""])
 
 
-def _routing(result: Result, made: Calibration) -> str:
+def _routing(made: Calibration) -> str:
     check = check_text(made)
     threshold = "none" if made.threshold is None else f"{made.threshold:.4f}"
     rows = [
@@ -149,8 +149,11 @@ def _routing(result: Result, made: Calibration) -> str:
         ("of these routed, and wrong", f"{made.routed:,}, {made.wrong:,}"),
     ]
     chose = ""
-    if result.best is not None:
-        chose = " They also chose the checkpoint, which the confidence does not count."
+    if made.candidates > 1:
+        chose = (
+            f" The same rows chose this model among {made.candidates} (checkpoints, strengths of a probe), so each was "
+            f"tested at a confidence of {1 - (1 - made.confidence) / made.candidates:.6g} (Bonferroni)."
+        )
     return "\n".join(
         [
             "## What is routed without people",
@@ -164,7 +167,8 @@ def _routing(result: Result, made: Calibration) -> str:
             "",
             "The promise is for texts drawn as the validation rows were, and for the accuracy over all of them, not "
             f"for each label.{chose} Thresholds were tested from the surest texts on, each on the rows that reach it "
-            "(binomial test), until one failed; so the choice among them is part of the confidence.",
+            "(binomial test), until one failed; so the choice among them is part of the confidence. What people chose "
+            "by these rows, such as settings of the recipe, is not.",
             "",
         ]
     )

@@ -45,6 +45,8 @@ class Calibration(ResultRecord):
     """Least accuracy on what is routed."""
     confidence: Inner
     """Probability, over draws of the validation rows, with which the promise is kept."""
+    candidates: Annotated[int, Field(ge=1)]
+    """Models that the validation rows chose among, each tested at (1 - confidence) / candidates."""
     temperature: Annotated[float, Field(gt=0)]
     """Logits are divided by it before they become probabilities."""
     threshold: Share | None

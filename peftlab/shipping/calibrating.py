@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
 Chances = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is to be promised, and of which model; the fields are those of `calibration.json`."""
+
+    target: float
+    confidence: float
+    candidates: int
+    model: str
+
+
 def calibrate_run(folder: Path, target: float, confidence: float, say: Callable[[str], None]) -> Calibration:
     """Fit temperature and threshold on the validation rows of the run in `folder`, and write them into it.
 
@@ -42,20 +53,26 @@ def calibrate_run(folder: Path, target: float, confidence: float, say: Callable[
     predictor = load_predictor(folder, calibrated=False)
     chances = probabilities(predictor.logits(validation.texts, validation.pairs), multi_label=False)
     tested = _test_chances(folder, splits) if result.status == "ok" else None
-    made = calibrate(chances, tested, splits, target, confidence, model_hash(folder))
+    asked = Asked(target, confidence, _candidates(folder, splits), model_hash(folder))
+    made = calibrate(chances, tested, splits, asked)
     write_calibration(folder, made)
     _show(folder, result, made, (chances, validation.labels), (tested, splits.test.labels))
     return made
 
 
-def calibrate(
-    validation: Chances, test: Chances | None, splits: Splits, target: float, confidence: float, model: str
-) -> Calibration:
+def calibrate(validation: Chances, test: Chances | None, splits: Splits, asked: Asked) -> Calibration:
     """Return the calibration of a model from its probabilities on the validation rows; `test` only checks it."""
-    fit = fit_abstention(validation, splits.validation.labels, target=target, confidence=confidence)
+    fit = fit_abstention(
+        validation,
+        splits.validation.labels,
+        target=asked.target,
+        confidence=asked.confidence,
+        candidates=asked.candidates,
+    )
     made = Calibration(
-        target=target,
-        confidence=confidence,
+        target=asked.target,
+        confidence=asked.confidence,
+        candidates=asked.candidates,
         temperature=fit.temperature,
         threshold=fit.threshold,
         start=fit.start,
@@ -67,7 +84,7 @@ def calibrate(
         rows_needed=fit.rows_needed,
         test=None,
         data_fingerprint=splits.fingerprint,
-        model=model,
+        model=asked.model,
         created=now(),
     )
     return made if test is None else made.model_copy(update={"test": _check(made, test, splits.test.labels)})
@@ -82,7 +99,8 @@ def calibrate_export(
     nothing here. For an exact one this gives the run's own threshold again, up to rounding.
     """
     fitted, checked = (probabilities(logits, multi_label=False) for logits in (validation, test))
-    made = calibrate(fitted, checked, splits, promised.target, promised.confidence, promised.model)
+    asked = Asked(promised.target, promised.confidence, promised.candidates, promised.model)
+    made = calibrate(fitted, checked, splits, asked)
     write_calibration(folder, made)
     return made
 
@@ -130,6 +148,27 @@ def _finished(folder: Path) -> tuple[Result, Splits]:
             "validation rows may have been trained on; restore the files"
         )
     return result, splits
+
+
+def _candidates(folder: Path, splits: Splits) -> int:
+    """Return how many models the validation rows chose among: planned checkpoints, times the strengths of a probe.
+
+    Planned ones, since it was these rows too that stopped the training early, if anything did.
+    """
+    import math
+
+    from peftlab.recipe.plugins import load_plugin
+    from peftlab.runs.folder import run_recipe
+    from peftlab.training.linear_probe import STRENGTHS
+    from peftlab.training.plan import make_plan
+
+    recipe = run_recipe(folder)
+    solver, config = load_plugin("methods", recipe.method.name).SOLVER, recipe.method.config
+    if solver == "gradient":
+        plan = make_plan(recipe.train, recipe.evaluation, len(splits.train))
+        checkpoints = math.ceil(plan.total_steps / plan.steps_per_evaluation)
+        return checkpoints * (len(STRENGTHS) if recipe.head.init == "probe" else 1)
+    return len(STRENGTHS) if solver == "linear_probe" and getattr(config, "c", None) == "auto" else 1
 
 
 def _test_chances(folder: Path, splits: Splits) -> Chances:

@@ -107,6 +107,18 @@ def test_the_lowest_threshold_whose_own_bound_is_good_would_break_the_promise() 
     assert broken / DATASETS > 2 * MOST_BROKEN
 
 
+def test_among_more_candidates_each_has_to_be_surer() -> None:
+    """Ten models of which the rows chose one: the same as asking one of them for a confidence of 99.5 %."""
+    chances, labels = Population(PROFILES["calibrated"]).draw(np.random.default_rng(3), 2000)
+    alone, surer, ten = (
+        fit_abstention(chances, labels, target=0.95, confidence=confidence, candidates=candidates)
+        for confidence, candidates in ((0.95, 1), (0.995, 1), (0.95, 10))
+    )
+    assert ten.threshold == pytest.approx(surer.threshold)
+    assert (ten.routed, ten.wrong) == (surer.routed, surer.wrong)
+    assert 0 < ten.routed < alone.routed
+
+
 def test_what_is_said_of_the_rows_is_so() -> None:
     """The threshold routes exactly the rows that it says, of the rows that it was tested on."""
     chances, labels = Population(PROFILES["overconfident"]).draw(np.random.default_rng(3), 1000)
