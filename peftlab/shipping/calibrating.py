@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,25 +39,49 @@ class Asked:
     model: str
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A finished run on its own rows: probabilities [rows, labels]; `test` None where the test rows were put aside.
+
+    `candidates`: models that the validation rows have chosen among. `model`: hash of the trained part.
+    """
+
+    result: Result
+    splits: Splits
+    validation: Chances
+    test: Chances | None
+    candidates: int
+    model: str
+
+
 def calibrate_run(folder: Path, target: float, confidence: float, say: Callable[[str], None]) -> Calibration:
     """Fit temperature and threshold on the validation rows of the run in `folder`, and write them into it.
 
-    Writes `calibration.json`, then the figure and the card that show it. Raises RunError where the run is not finished,
-    UserError where its task has not one label a text, DataError where its data are no longer those of the run.
+    Writes `calibration.json`, then the figure and the card that show it. Raises what `score_run` raises.
+    """
+    scored = score_run(folder, say)
+    asked = Asked(target, confidence, scored.candidates, scored.model)
+    made = calibrate(scored.validation, scored.test, scored.splits, asked)
+    write_calibration(folder, made)
+    _show(folder, scored, made)
+    return made
+
+
+def score_run(folder: Path, say: Callable[[str], None]) -> Scored:
+    """Compute the probabilities of the validation rows of the run in `folder`, and read those of its test rows.
+
+    Raises RunError where the run is not finished, UserError where its task has not one label a text, DataError where
+    its data are no longer those of the run.
     """
     from peftlab.evaluation.predictor import load_predictor
 
     result, splits = _finished(folder)
-    validation = splits.validation
-    say(f"scoring {len(validation):,} validation rows")
+    rows = splits.validation
+    say(f"scoring {len(rows):,} validation rows")
     predictor = load_predictor(folder, calibrated=False)
-    chances = probabilities(predictor.logits(validation.texts, validation.pairs), multi_label=False)
-    tested = _test_chances(folder, splits) if result.status == "ok" else None
-    asked = Asked(target, confidence, _candidates(folder, splits), model_hash(folder))
-    made = calibrate(chances, tested, splits, asked)
-    write_calibration(folder, made)
-    _show(folder, result, made, (chances, validation.labels), (tested, splits.test.labels))
-    return made
+    validation = probabilities(predictor.logits(rows.texts, rows.pairs), multi_label=False)
+    test = _test_chances(folder, splits) if result.status == "ok" else None
+    return Scored(result, splits, validation, test, _candidates(folder, splits), model_hash(folder))
 
 
 def calibrate(validation: Chances, test: Chances | None, splits: Splits, asked: Asked) -> Calibration:
@@ -179,27 +203,21 @@ def _test_chances(folder: Path, splits: Splits) -> Chances:
     return np.asarray([[row.probabilities[name] for name in splits.label_names] for row in rows])
 
 
-def _show(
-    folder: Path,
-    result: Result,
-    made: Calibration,
-    validation: tuple[Chances, NDArray[Any]],
-    test: tuple[Chances | None, NDArray[Any]],
-) -> None:
+def _show(folder: Path, scored: Scored, made: Calibration) -> None:
     """Draw the curve, and write the card anew with what is promised."""
     from peftlab.evaluation.abstention import risk_coverage
     from peftlab.reports.model_card import model_card
-    from peftlab.reports.risk_coverage import write_risk_coverage
+    from peftlab.reports.risk_coverage import Curve, write_risk_coverage
     from peftlab.runs.files import write_text
     from peftlab.runs.model_record import RECIPE
 
-    curves = {}
-    for name, (chances, labels) in {"validation": validation, "test": test}.items():
+    splits, curves = scored.splits, dict[str, Curve]()
+    for split, chances in ((splits.validation, scored.validation), (splits.test, scored.test)):
         if chances is not None:
             score = tempered(chances, made.temperature).max(axis=1)
-            curves[name] = risk_coverage(score, chances.argmax(axis=1) == labels)
+            curves[split.name] = risk_coverage(score, chances.argmax(axis=1) == split.labels)
     write_risk_coverage(folder, made, curves)
-    if result.status == "ok":
+    if scored.result.status == "ok":
         report = json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
-        card = model_card(result, (folder / RECIPE).read_text(encoding="utf-8"), report, made)
-        write_text(folder / "README.md", card)
+        recipe = (folder / RECIPE).read_text(encoding="utf-8")
+        write_text(folder / "README.md", model_card(scored.result, recipe, report, made))
