@@ -170,6 +170,18 @@ def _method(draft: Draft, method: Choice[Record]) -> Iterator[Finding]:
         yield Finding(("head", "init"), expected, "remove the key")
     if draft.encoder is not None and draft.encoder.load_in != "full":
         yield from _quantised(draft.encoder, method, module)
+    if draft.data is not None and draft.data.train_on_validation:
+        yield from _no_validation(draft, method.name, module)
+
+
+def _no_validation(draft: Draft, method: str, module: ModuleType) -> Iterator[Finding]:
+    """Refuse what chooses by validation rows that are trained on."""
+    path = ("data", "train_on_validation")
+    if module.SOLVER == "own":
+        yield Finding(path, f"{method} is calibrated on validation rows, which it must not be trained on", "remove it")
+    if draft.evaluation is not None and draft.evaluation.patience is not None:
+        expected = "evaluation.patience stops by the validation rows, which are then trained on"
+        yield Finding(path, expected, "remove one of both")
 
 
 def _lion(draft: Draft, usual: plugins.LearningRate | None) -> Iterator[Finding]:

@@ -123,6 +123,8 @@ def _results(result: Result) -> str:
         lines += [f"**The {target_text(result.target)}.**", ""]
     best = result.best
     chosen = "The test split was scored once, by the model that was saved."
+    if result.data is not None and "validation" not in result.data.rows:
+        chosen += " It was trained on the validation rows too, and chosen by nothing."
     if best is not None:
         chosen = (
             f"The test split was scored once, after the best checkpoint was chosen on validation: `{best.metric}` "

@@ -139,7 +139,8 @@ def _announce(found: Found, console: Console) -> None:
         console.print(Panel(text, title="STAND-IN ENCODER", border_style="bold yellow", expand=False))
     elif files is not None:
         console.print(f"encoder {files.used} from {files.folder}")
-    rows = ", ".join(f"{len(split):,} {split.name}" for split in (splits.train, splits.validation, splits.test))
+    shown = (splits.train, *([splits.validation] if found.validates else []), splits.test)
+    rows = ", ".join(f"{len(split):,} {split.name}" for split in shown)
     console.print(f"data: {rows} rows, {len(splits.label_names)} labels, from {splits.source['used']}")
 
 

@@ -50,6 +50,11 @@ class Found:
     files: EncoderFiles | None
     tokenizer: Any
 
+    @property
+    def validates(self) -> bool:
+        """Whether the validation rows are held out; else they are the last of the training rows too."""
+        return not (self.recipe.data.train_on_validation and self.recipe.evaluation.score_test)
+
 
 def find_inputs(recipe: Recipe, *, report_path: Path | None, say: Callable[[str], None]) -> Found:
     """Find the encoder, then read and check the rows; `say` gets what people must know.
@@ -74,7 +79,11 @@ def find_inputs(recipe: Recipe, *, report_path: Path | None, say: Callable[[str]
     if not recipe.evaluation.score_test:
         # Here the test rows end: every later stage gets the validation rows in their place.
         splits = replace(splits, test=replace(splits.validation, name="test"))
-    return Found(recipe, task, method, splits, files, tokenizer)
+    found = Found(recipe, task, method, splits, files, tokenizer)
+    if found.validates:
+        return found
+    say("data: the validation rows are trained on too (data.train_on_validation); the last step is kept")
+    return replace(found, splits=replace(splits, train=splits.train.joined(splits.validation)))
 
 
 def build_model(found: Found, *, device: torch.device, seed: int) -> Model:

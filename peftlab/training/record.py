@@ -140,12 +140,14 @@ def _data(found: Found | None) -> DataUsed | None:
     if found is None:
         return None
     splits = found.splits
-    held_out = (splits.test,) if found.recipe.evaluation.score_test else ()
+    counted = [splits.train]
+    counted += [splits.validation] if found.validates else []
+    counted += [splits.test] if found.recipe.evaluation.score_test else []
     synthetic = splits.report.get("synthetic")
     return DataUsed(
         fingerprint=splits.fingerprint,
         source=dict(splits.source),
-        rows={split.name: len(split) for split in (splits.train, splits.validation, *held_out)},
+        rows={split.name: len(split) for split in counted},
         synthetic=bool(synthetic),
         language=splits.report.get("language"),
     )

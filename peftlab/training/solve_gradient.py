@@ -38,7 +38,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     """
     import torch
 
-    recipe, place, splits = found.recipe, sitting.placement, found.splits
+    recipe, place = found.recipe, sitting.placement
     model = affordable_model(found, device=place.device)
     plan = plan_of(found)
     hooks = hooks_of(found, model, plan)
@@ -47,7 +47,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         start = probe_head(found, model, tokens, sitting)
         if place.is_main:
             sitting.console.print(
-                f"head starts from the probe: C = {start.c:g}, validation accuracy {start.accuracy:.4f}"
+                f"head starts from the probe: C = {start.c:g}, chosen at validation accuracy {start.accuracy:.4f}"
             )
     # Dropout differs between processes, and not from the draws that made the head.
     torch.manual_seed(recipe.train.seed + 1_000_003 * (place.rank + 1))
@@ -59,7 +59,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     ranks = hooks.finish() if hooks.finish is not None else None
     started = time.perf_counter()
     shown = partial(_logits, model, sitting=sitting, batch_size=recipe.evaluation.batch_size)
-    validation = found.task.point_metrics(shown(tokens["validation"]), splits.validation, splits, recipe.task.config)
+    validation = _validate(found, shown(tokens["validation"])) if found.validates else {}
     test_logits = shown(tokens["test"])
     seconds = time.perf_counter() - started
     saved = save_and_prove(found, model, tokens["test"], sitting)
@@ -151,14 +151,12 @@ def _supervision(
     metric = recipe.evaluation.metric
 
     def validate() -> dict[str, float]:
-        logits = _logits(model, tokens, sitting=sitting, batch_size=recipe.evaluation.batch_size)
-        values: dict[str, float] = found.task.point_metrics(logits, splits.validation, splits, recipe.task.config)
-        return values
+        return _validate(found, _logits(model, tokens, sitting=sitting, batch_size=recipe.evaluation.batch_size))
 
     return Supervision(
         folder=sitting.folder,
         console=sitting.console,
-        validate=validate,
+        validate=validate if found.validates else None,
         metric=metric,
         lower_is_better=not METRICS[metric].higher_is_better,
         patience=recipe.evaluation.patience,
@@ -175,6 +173,12 @@ def _supervision(
         continue_line=f"peftlab train --resume {sitting.folder}",
         resume=sitting.resume,
     )
+
+
+def _validate(found: Found, logits: NDArray[np.float32]) -> dict[str, float]:
+    splits = found.splits
+    values: dict[str, float] = found.task.point_metrics(logits, splits.validation, splits, found.recipe.task.config)
+    return values
 
 
 def _logits(model: Model, tokens: Tokens, *, sitting: Sitting, batch_size: int) -> NDArray[np.float32]:
