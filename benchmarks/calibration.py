@@ -56,8 +56,9 @@ def main() -> int:
 def of_target(scored: Scored, target: float) -> dict[str, Any]:
     """Return the calibration for one target, as it is and without paying for the choice of the model."""
     asked = Asked(target, CONFIDENCE, scored.candidates, scored.model)
-    found = calibrate(scored.validation, scored.test, scored.splits, asked)
-    alone = calibrate(scored.validation, scored.test, scored.splits, Asked(target, CONFIDENCE, 1, scored.model))
+    rows = scored.chances, scored.rows.labels
+    found = calibrate(rows, scored.test, scored.splits, asked)
+    alone = calibrate(rows, scored.test, scored.splits, Asked(target, CONFIDENCE, 1, scored.model))
     kept = {"candidates", "temperature", "threshold", "routed", "wrong", "coverage", "rows_needed", "test"}
     return {
         "target": target,
@@ -72,7 +73,7 @@ def simulate(scored: Scored, target: float) -> dict[str, Any]:
     if scored.test is None:
         raise SystemExit("the simulation needs a run whose test rows were scored")
     chances, labels = scored.test, scored.splits.test.labels
-    rows, generator = len(scored.validation), np.random.default_rng(0)
+    rows, generator = len(scored.rows), np.random.default_rng(0)
     outcomes: dict[str, list[tuple[bool, float]]] = {"in_order": [], "best_own_bound": []}
     for _ in range(DATASETS):
         drawn = generator.integers(0, len(labels), rows)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from peftlab.programs import quiet_libraries, run_program
 
@@ -40,7 +41,13 @@ def parser() -> argparse.ArgumentParser:
         type=_share,
         default=0.95,
         metavar="C",
-        help="probability with which the promise is kept, over draws of the validation rows (default: 0.95)",
+        help="probability with which the promise is kept, over draws of these rows (default: 0.95)",
+    )
+    made.add_argument(
+        "--rows",
+        metavar="FILE",
+        help="fit on these labelled rows, which the run must not have seen, in the recipe's columns (default: the\n"
+        "validation rows, unless the run was trained on them)",
     )
     made.add_argument("--json", action="store_true", help="print calibration.json instead of the run's folder")
     return made
@@ -54,7 +61,8 @@ def _calibrate(asked: argparse.Namespace) -> int:
     quiet_libraries()
     from peftlab.shipping.calibrating import calibrate_run
 
-    made = calibrate_run(folder, asked.target, asked.confidence, _say)
+    file = Path(asked.rows) if asked.rows else None
+    made = calibrate_run(folder, asked.target, asked.confidence, _say, file)
     _say(promise_text(made))
     check = check_text(made)
     if check is not None:

@@ -90,7 +90,7 @@ def test_where_no_threshold_keeps_the_promise_nothing_is_routed(
     assert calibrate.main([str(run), "--target", "0.99", "--json"]) == 3
     said = capsys.readouterr()
     written = json.loads(said.out)
-    assert "No threshold keeps 99 % accuracy with 95 % confidence on these 24 validation rows" in said.err
+    assert "No threshold keeps 99 % accuracy with 95 % confidence on these 24 rows" in said.err
     assert "(coverage 0)" in said.err
     assert (written["threshold"], written["coverage"]["value"], written["test"]["accuracy"]) == (None, 0.0, None)
     assert written == json.loads((run / "calibration.json").read_text("utf-8"))
@@ -140,6 +140,66 @@ def test_a_calibration_of_another_trained_part_is_refused_until_made_anew(
     assert "was made for another trained part" in capsys.readouterr().err
     assert calibrate.main([str(run), *WORDS]) == 0
     assert predict.main([str(run), "--text", "why"]) == 0
+
+
+def unseen(folder: Path, run: Path) -> Path:
+    """Return a file of 40 labelled rows that are not in the run's data."""
+    lines = [json.loads(line) for line in (run.parent / "data" / "train.jsonl").read_text("utf-8").splitlines()]
+    file = folder / "unseen.jsonl"
+    file.write_text(
+        "".join(json.dumps(line | {"text": f"{line['text']} new"}) + "\n" for line in lines[:40]), encoding="utf-8"
+    )
+    return file
+
+
+def test_labelled_rows_of_a_file_take_the_place_of_validation(
+    run: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = unseen(tmp_path, trained)
+    assert calibrate.main([str(run), *WORDS, "--rows", str(file)]) == 0
+    made = run_calibration(run)
+    assert made is not None
+    assert made.rows is not None
+    assert made.rows.path == str(file)
+    assert (made.rows_fitted, made.rows_tested, made.candidates) == (8, 32, 1)
+    assert f"`{file}`" in (run / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"text": "where is it", "label": "weather"}, "unseen.jsonl:41: no label of the run: 'weather'"),
+        ({"text": "", "label": "payment"}, "unseen.jsonl:41: the text is empty"),
+        (None, "unseen.jsonl:41: its text is a test row of the run"),
+    ],
+)
+def test_rows_that_say_nothing_of_new_texts_are_refused(
+    row: dict[str, str] | None,
+    sentence: str,
+    run: Path,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = unseen(tmp_path, trained)
+    again = (trained.parent / "data" / "test.jsonl").read_text("utf-8").splitlines()[0]
+    with file.open("a", encoding="utf-8") as more:
+        more.write((again if row is None else json.dumps(row)) + "\n")
+    assert calibrate.main([str(run), *WORDS, "--rows", str(file)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert calibrate.main([str(run), "--rows", str(tmp_path / "gone.jsonl")]) == 2
+
+
+def test_a_run_that_was_trained_on_its_validation_rows_needs_others(
+    tiny_recipe: Callable[..., Path], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "both"
+    words = ["data.train_on_validation=true", "train.epochs=1", f"run.dir={folder}"]
+    assert train.main([str(tiny_recipe("head")), *words]) == 0
+    capsys.readouterr()
+    assert calibrate.main([str(folder)]) == 2
+    assert "was trained on its validation rows too" in capsys.readouterr().err
+    assert calibrate.main([str(folder), "--rows", str(unseen(tmp_path, trained)), "--target", "0.05"]) in (0, 3)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"schema_version": 2}', '{"schema_version": 1, "target": 2.0}'])

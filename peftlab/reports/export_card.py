@@ -97,8 +97,8 @@ def _routing(made: Calibration) -> Sequence[str]:
         f"**{promise_text(made)}**",
         "",
         *([check, ""] if check is not None else []),
-        f"Fitted on this export's own logits, on the run's validation rows. {rule} `{CALIBRATION}` has the exact "
-        "figures; `peftlab predict` obeys them.",
+        f"Fitted on this export's own logits, on the rows that the run was calibrated on. {rule} `{CALIBRATION}` has "
+        "the exact figures; `peftlab predict` obeys them.",
         "",
     ]
 

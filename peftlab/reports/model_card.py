@@ -146,8 +146,9 @@ def _routing(made: Calibration) -> str:
     rows = [
         ("temperature", f"{made.temperature:.4f}"),
         ("routed from this probability on", threshold),
-        ("validation rows for temperature and start", f"{made.rows_fitted:,}"),
-        ("validation rows that tested thresholds", f"{made.rows_tested:,}"),
+        ("rows", "the validation rows" if made.rows is None else f"`{made.rows.path}`, SHA-256 `{made.rows.sha256}`"),
+        ("rows for temperature and start", f"{made.rows_fitted:,}"),
+        ("rows that tested thresholds", f"{made.rows_tested:,}"),
         ("of these routed, and wrong", f"{made.routed:,}, {made.wrong:,}"),
     ]
     chose = ""
@@ -167,7 +168,7 @@ def _routing(made: Calibration) -> str:
             "",
             table(("calibration", "value"), rows),
             "",
-            "The promise is for texts drawn as the validation rows were, and for the accuracy over all of them, not "
+            "The promise is for texts drawn as these rows were, and for the accuracy over all of them, not "
             f"for each label.{chose} Thresholds were tested from the surest texts on, each on the rows that reach it "
             "(binomial test), until one failed; so the choice among them is part of the confidence. What people chose "
             "by these rows, such as settings of the recipe, is not.",

@@ -124,12 +124,12 @@ def promise_text(made: Calibration) -> str:
     if made.threshold is None:
         rows = made.rows_fitted + made.rows_tested
         text = (
-            f"No threshold keeps {target} accuracy with {confidence} confidence on these {rows:,} validation rows: no "
+            f"No threshold keeps {target} accuracy with {confidence} confidence on these {rows:,} rows: no "
             "text is routed (coverage 0), all go to people."
         )
         if made.rows_needed is None:
             return f"{text} More rows would not help: even where the model is surest it is wrong too often."
-        return f"{text} About {made.rows_needed:,} validation rows would probably do."
+        return f"{text} About {made.rows_needed:,} rows would probably do."
     return (
         f"{target} accuracy promised with {confidence} confidence on the texts that are routed; "
         f"{percent_interval(made.coverage)} of the texts are; the rest go to people."

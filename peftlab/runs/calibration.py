@@ -37,6 +37,13 @@ class TestCheck(ResultRecord):
     """Whether that interval lies at or above the target, below it, or around it; null where none is routed."""
 
 
+class RowsFile(ResultRecord):
+    """A file of labelled rows that the run has not seen."""
+
+    path: str
+    sha256: str
+
+
 class Calibration(ResultRecord):
     """One promise: of the texts that are routed, at least `target` get the right label, with `confidence`."""
 
@@ -44,9 +51,11 @@ class Calibration(ResultRecord):
     target: Inner
     """Least accuracy on what is routed."""
     confidence: Inner
-    """Probability, over draws of the validation rows, with which the promise is kept."""
+    """Probability, over draws of the rows that it was fitted on, with which the promise is kept."""
+    rows: RowsFile | None
+    """Where these rows are from; null: they are the run's validation rows."""
     candidates: Annotated[int, Field(ge=1)]
-    """Models that the validation rows chose among, each tested at (1 - confidence) / candidates."""
+    """Models that the rows chose among, each tested at (1 - confidence) / candidates."""
     temperature: Annotated[float, Field(gt=0)]
     """Logits are divided by it before they become probabilities."""
     threshold: Share | None
@@ -54,9 +63,9 @@ class Calibration(ResultRecord):
     start: Share
     """Threshold at which the tests began."""
     rows_fitted: Count
-    """Validation rows that gave temperature and start."""
+    """Rows that gave temperature and start."""
     rows_tested: Count
-    """The other validation rows, which tested thresholds."""
+    """The other rows, which tested thresholds."""
     routed: Count
     """Tested rows that the threshold routes."""
     wrong: Count
@@ -64,7 +73,7 @@ class Calibration(ResultRecord):
     coverage: Estimate
     """Share of the tested rows that is routed, with its 95 % interval (Wilson)."""
     rows_needed: Count | None
-    """Where nothing is routed: validation rows with which something probably would be; null where none would help."""
+    """Where nothing is routed: rows with which something probably would be; null where none would help."""
     test: TestCheck | None
     """Null where the run's test rows were put aside."""
     data_fingerprint: str

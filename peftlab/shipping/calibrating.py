@@ -1,4 +1,4 @@
-"""A run calibrated on its own validation rows, and the same for what is exported of it."""
+"""A run calibrated on rows that it was not trained on, and the same for what is exported of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.data.unseen import unseen_rows
 from peftlab.errors import DataError, RunError, UserError
 from peftlab.evaluation.abstention import fit_abstention
 from peftlab.evaluation.decisions import probabilities
@@ -18,12 +19,14 @@ from peftlab.evaluation.intervals import Interval, verdict, wilson
 from peftlab.evaluation.predictions import FILE_NAME as PREDICTIONS
 from peftlab.evaluation.predictions import read_predictions
 from peftlab.evaluation.routing import route, tempered
-from peftlab.runs.calibration import Calibration, TestCheck, model_hash, write_calibration
+from peftlab.runs.calibration import Calibration, RowsFile, TestCheck, model_hash, write_calibration
+from peftlab.runs.certificate import file_hash
 from peftlab.runs.folder import now
 from peftlab.runs.result_parts import Estimate
 
 if TYPE_CHECKING:
-    from peftlab.data.rows import Splits
+    from peftlab.data.rows import Split, Splits
+    from peftlab.recipe.records import Data, Recipe
     from peftlab.runs.result import Result
 
 Chances = NDArray[np.float64]
@@ -37,65 +40,75 @@ class Asked:
     confidence: float
     candidates: int
     model: str
+    rows: RowsFile | None = None
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A finished run on its own rows: probabilities [rows, labels]; `test` None where the test rows were put aside.
+    """A finished run, its probabilities [rows, labels] on the rows to fit on, and on its test rows.
 
-    `candidates`: models that the validation rows have chosen among. `model`: hash of the trained part.
+    `test` is None where the test rows were put aside. `candidates`: models that `rows` have chosen among. `model`: hash
+    of the trained part. `file`: where `rows` are from, None for the validation rows.
     """
 
     result: Result
     splits: Splits
-    validation: Chances
+    rows: Split
+    chances: Chances
     test: Chances | None
     candidates: int
     model: str
+    file: RowsFile | None
 
 
-def calibrate_run(folder: Path, target: float, confidence: float, say: Callable[[str], None]) -> Calibration:
-    """Fit temperature and threshold on the validation rows of the run in `folder`, and write them into it.
+def calibrate_run(
+    folder: Path, target: float, confidence: float, say: Callable[[str], None], file: Path | None = None
+) -> Calibration:
+    """Fit temperature and threshold of the run in `folder`, on its validation rows or those of `file`; write them.
 
     Writes `calibration.json`, then the figure and the card that show it. Raises what `score_run` raises.
     """
-    scored = score_run(folder, say)
-    asked = Asked(target, confidence, scored.candidates, scored.model)
-    made = calibrate(scored.validation, scored.test, scored.splits, asked)
+    scored = score_run(folder, say, file)
+    asked = Asked(target, confidence, scored.candidates, scored.model, scored.file)
+    made = calibrate((scored.chances, scored.rows.labels), scored.test, scored.splits, asked)
     write_calibration(folder, made)
     _show(folder, scored, made)
     return made
 
 
-def score_run(folder: Path, say: Callable[[str], None]) -> Scored:
-    """Compute the probabilities of the validation rows of the run in `folder`, and read those of its test rows.
+def score_run(folder: Path, say: Callable[[str], None], file: Path | None = None) -> Scored:
+    """Compute the probabilities of the validation rows, or of `file`'s, and read those of the test rows.
 
-    Raises RunError where the run is not finished, UserError where its task has not one label a text, DataError where
-    its data are no longer those of the run.
+    Raises RunError where the run is not finished, UserError where its task has not one label a text or it was trained
+    on its validation rows, DataError where its data are no longer those of the run, or rows of `file` do not fit.
     """
     from peftlab.evaluation.predictor import load_predictor
 
-    result, splits = _finished(folder)
-    rows = splits.validation
-    say(f"scoring {len(rows):,} validation rows")
+    result, recipe, splits = _finished(folder)
+    if file is None and recipe.data.train_on_validation and recipe.evaluation.score_test:
+        raise UserError(
+            f"the run in {folder} was trained on its validation rows too (data.train_on_validation), so they say "
+            "nothing of new texts; name a file of labelled rows that it has not seen with --rows, or train it without them"
+        )
+    rows = splits.validation if file is None else unseen_rows(file, recipe.data, splits)
+    used = None if file is None else RowsFile(path=str(file.resolve()), sha256=file_hash(file))
+    say(f"scoring {len(rows):,} {'validation rows' if file is None else f'rows of {file}'}")
     predictor = load_predictor(folder, calibrated=False)
-    validation = probabilities(predictor.logits(rows.texts, rows.pairs), multi_label=False)
+    chances = probabilities(predictor.logits(rows.texts, rows.pairs), multi_label=False)
     test = _test_chances(folder, splits) if result.status == "ok" else None
-    return Scored(result, splits, validation, test, _candidates(folder, splits), model_hash(folder))
+    candidates = _candidates(recipe, splits) if file is None else 1
+    return Scored(result, splits, rows, chances, test, candidates, model_hash(folder), used)
 
 
-def calibrate(validation: Chances, test: Chances | None, splits: Splits, asked: Asked) -> Calibration:
-    """Return the calibration of a model from its probabilities on the validation rows; `test` only checks it."""
-    fit = fit_abstention(
-        validation,
-        splits.validation.labels,
-        target=asked.target,
-        confidence=asked.confidence,
-        candidates=asked.candidates,
-    )
+def calibrate(
+    fitted: tuple[Chances, NDArray[np.int64]], test: Chances | None, splits: Splits, asked: Asked
+) -> Calibration:
+    """Return the calibration of a model from probabilities and gold labels of the same rows; `test` only checks it."""
+    fit = fit_abstention(*fitted, target=asked.target, confidence=asked.confidence, candidates=asked.candidates)
     made = Calibration(
         target=asked.target,
         confidence=asked.confidence,
+        rows=asked.rows,
         candidates=asked.candidates,
         temperature=fit.temperature,
         threshold=fit.threshold,
@@ -114,17 +127,35 @@ def calibrate(validation: Chances, test: Chances | None, splits: Splits, asked: 
     return made if test is None else made.model_copy(update={"test": _check(made, test, splits.test.labels)})
 
 
-def calibrate_export(
-    folder: Path, promised: Calibration, validation: NDArray[np.float32], test: NDArray[np.float32], splits: Splits
-) -> Calibration:
-    """Write a calibration of the export in `folder`, from its own logits, with the promise that its run makes.
+def rows_again(promised: Calibration, data: Data, splits: Splits) -> Split:
+    """Return the rows that a calibration was fitted on; DataError where they were in a file that is another now."""
+    if promised.rows is None:
+        return splits.validation
+    file = Path(promised.rows.path)
+    if not file.is_file() or file_hash(file) != promised.rows.sha256:
+        how = "another now" if file.is_file() else "gone"
+        raise DataError(
+            f"{file}, whose rows the run was calibrated on, is {how}; restore it, or calibrate the run anew"
+        )
+    return unseen_rows(file, data, splits)
 
-    An export may compute other probabilities than its run, in 8 bit for example: the run's threshold would promise
-    nothing here. For an exact one this gives the run's own threshold again, up to rounding.
+
+def calibrate_export(
+    folder: Path,
+    promised: Calibration,
+    fitted: tuple[NDArray[np.float32], NDArray[np.int64]],
+    test: NDArray[np.float32],
+    splits: Splits,
+) -> Calibration:
+    """Write a calibration of the export in `folder`, with the promise that its run makes.
+
+    `fitted` and `test` have the export's own logits: it may compute other probabilities than its run, in 8 bit for
+    example, and the run's threshold would promise nothing there. An exact export gets the run's threshold again, up to
+    rounding.
     """
-    fitted, checked = (probabilities(logits, multi_label=False) for logits in (validation, test))
-    asked = Asked(promised.target, promised.confidence, promised.candidates, promised.model)
-    made = calibrate(fitted, checked, splits, asked)
+    chances, checked = (probabilities(logits, multi_label=False) for logits in (fitted[0], test))
+    asked = Asked(promised.target, promised.confidence, promised.candidates, promised.model, promised.rows)
+    made = calibrate((chances, fitted[1]), checked, splits, asked)
     write_calibration(folder, made)
     return made
 
@@ -145,8 +176,8 @@ def _estimate(interval: Interval) -> Estimate:
     return Estimate(value=interval.value, low=interval.low, high=interval.high, n=interval.n)
 
 
-def _finished(folder: Path) -> tuple[Result, Splits]:
-    """Return the result of the run in `folder` and its rows, which must be those that it was trained on."""
+def _finished(folder: Path) -> tuple[Result, Recipe, Splits]:
+    """Return result and recipe of the run in `folder`, and its rows, which must be those that it was trained on."""
     from peftlab.recipe.plugins import load_plugin
     from peftlab.runs.certificate import is_export
     from peftlab.runs.folder import run_recipe
@@ -171,10 +202,10 @@ def _finished(folder: Path) -> tuple[Result, Splits]:
             f"the data of {recipe.path} are not those that the run was trained on (their fingerprints differ), so its "
             "validation rows may have been trained on; restore the files"
         )
-    return result, splits
+    return result, recipe, splits
 
 
-def _candidates(folder: Path, splits: Splits) -> int:
+def _candidates(recipe: Recipe, splits: Splits) -> int:
     """Return how many models the validation rows chose among: planned checkpoints, times the strengths of a probe.
 
     Planned ones, since it was these rows too that stopped the training early, if anything did.
@@ -182,11 +213,9 @@ def _candidates(folder: Path, splits: Splits) -> int:
     import math
 
     from peftlab.recipe.plugins import load_plugin
-    from peftlab.runs.folder import run_recipe
     from peftlab.training.linear_probe import STRENGTHS
     from peftlab.training.plan import make_plan
 
-    recipe = run_recipe(folder)
     solver, config = load_plugin("methods", recipe.method.name).SOLVER, recipe.method.config
     if solver == "gradient":
         plan = make_plan(recipe.train, recipe.evaluation, len(splits.train))
@@ -212,7 +241,7 @@ def _show(folder: Path, scored: Scored, made: Calibration) -> None:
     from peftlab.runs.model_record import RECIPE
 
     splits, curves = scored.splits, dict[str, Curve]()
-    for split, chances in ((splits.validation, scored.validation), (splits.test, scored.test)):
+    for split, chances in ((scored.rows, scored.chances), (splits.test, scored.test)):
         if chances is not None:
             score = tempered(chances, made.temperature).max(axis=1)
             curves[split.name] = risk_coverage(score, chances.argmax(axis=1) == split.labels)

@@ -33,7 +33,7 @@ from peftlab.runs.environment import versions
 from peftlab.runs.files import whole_folder, write_text
 from peftlab.runs.folder import now
 from peftlab.runs.result import Result, read_result
-from peftlab.shipping.calibrating import calibrate_export
+from peftlab.shipping.calibrating import calibrate_export, rows_again
 from peftlab.shipping.loading import find_format, load_forward, shown
 from peftlab.shipping.measuring import measure_drift, measure_metric, measure_speed
 from peftlab.shipping.reference import made_up_tokens, write_reference
@@ -100,9 +100,11 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
             raise ExportRefused(f"the export is refused and nothing was written: {reason}")
         calibration = None
         if promised is not None:
-            say(f"calibrating it on {len(validation):,} validation rows, with the promise of the run")
-            logits = logits_through(forward, validation, exported.batch_size)
-            calibration = calibrate_export(folder, promised, logits, tested, tests.splits)
+            rows = rows_again(promised, run.recipe.data, tests.splits)
+            say(f"calibrating it on {len(rows):,} rows, with the promise of the run")
+            tokens = tokenise(run.tokenizer, rows.texts, rows.pairs, exported.max_length)
+            own = logits_through(forward, tokens, exported.batch_size), rows.labels
+            calibration = calibrate_export(folder, promised, own, tested, tests.splits)
         vocabulary = run.module.config.vocab_size  # type: ignore[union-attr] # a transformers configuration
         reference_tokens = made_up_tokens(run.tokenizer, int(vocabulary), exported.max_length)  # type: ignore[arg-type]
         reference = write_reference(folder, reference_tokens, before, after, dtype)

@@ -98,6 +98,29 @@ def test_an_export_of_a_run_without_a_promise_makes_none(
     assert "calibrate the run that it was made of" in capsys.readouterr().err
 
 
+def test_an_export_reads_the_rows_of_a_file_again_and_refuses_others(
+    run: Path, tiny_tickets: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, file = tmp_path / "run", tmp_path / "unseen.jsonl"
+    shutil.copytree(run, folder)
+    rows = [json.loads(line) for line in (tiny_tickets() / "train.jsonl").read_text("utf-8").splitlines()]
+    text = "".join(json.dumps(row | {"text": f"{row['text']} new"}) + "\n" for row in rows)
+    file.write_text(text, encoding="utf-8")
+    words = ["--target", "0.2", "--confidence", "0.5", "--rows", str(file)]
+    assert calibrate.main([str(folder), *words]) == 0
+    words = ["--to", "merged", "--max-drop", "0.2", "--out", str(tmp_path / "out")]
+    assert export.main([str(folder), *words]) == 0
+    own, of_run = load_export(tmp_path / "out").calibration, run_calibration(folder)
+    assert own is not None
+    assert of_run is not None
+    assert (own.rows, own.rows_tested) == (of_run.rows, of_run.rows_tested)
+    assert own.threshold == pytest.approx(of_run.threshold, abs=1e-3)
+    file.write_text(text + text.splitlines()[0], encoding="utf-8")
+    shutil.rmtree(tmp_path / "out")
+    assert export.main([str(folder), *words]) == 2
+    assert "whose rows the run was calibrated on, is another now" in capsys.readouterr().err
+
+
 def test_a_run_whose_promise_is_stale_is_not_exported(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
