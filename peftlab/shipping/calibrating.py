@@ -88,7 +88,7 @@ def score_run(folder: Path, say: Callable[[str], None], file: Path | None = None
     if file is None and recipe.data.train_on_validation and recipe.evaluation.score_test:
         raise UserError(
             f"the run in {folder} was trained on its validation rows too (data.train_on_validation), so they say "
-            "nothing of new texts; name a file of labelled rows that it has not seen with --rows, or train it without them"
+            "nothing of new texts; name a file of labelled rows that it has not seen with --rows, or train without them"
         )
     rows = splits.validation if file is None else unseen_rows(file, recipe.data, splits)
     used = None if file is None else RowsFile(path=str(file.resolve()), sha256=file_hash(file))
