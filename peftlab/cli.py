@@ -17,6 +17,7 @@ VERBS = {
     "check": ("peftlab.check", "find every mistake in a recipe and its data, and print the plan, without training"),
     "bench": ("peftlab.bench", "run a suite: recipes x seeds, recorded, and none of them twice"),
     "predict": ("peftlab.predict", "label texts with a finished run or an export"),
+    "serve": ("peftlab.serve", "answer over HTTP with runs and exports, many of them on one encoder in memory"),
     "pretrain": ("peftlab.pretrain", "train an encoder on unlabelled text, from scratch or from an existing one"),
     "combine": ("peftlab.combine", "sum the LoRA adapters of several runs into one"),
     "export": ("peftlab.export", "write a run in a format that others load, with a certificate"),

@@ -52,13 +52,16 @@ class Predictor:
         return [name for name, chosen in zip(self.labels, label, strict=True) if chosen]
 
 
-def load_predictor(folder: Path) -> Predictor:
-    """Load the run in `folder`; RunError or EncoderError where it is not whole, or its encoder has changed."""
+def load_predictor(folder: Path, logits: Logits | None = None) -> Predictor:
+    """Load the run in `folder`; RunError or EncoderError where it is not whole, or its encoder has changed.
+
+    `logits`: those of its model, where that is in memory already.
+    """
     record, recipe = read_model_record(folder), run_recipe(folder)
-    method = load_plugin("methods", recipe.method.name)
-    if record.encoder is None:
-        logits: Logits = partial(method.logits, method.load(folder / TRAINED))
-    else:
+    if logits is None and record.encoder is None:
+        method = load_plugin("methods", recipe.method.name)
+        logits = partial(method.logits, method.load(folder / TRAINED))
+    elif logits is None:
         logits = _through_encoder(folder)
     return Predictor(
         labels=record.labels,

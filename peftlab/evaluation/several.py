@@ -115,6 +115,11 @@ class SeveralRuns:
         device = next(model.parameters()).device
         return logits_of(model, tokens, batch_size=member.recipe.evaluation.batch_size, device=device)
 
+    def mixes(self, name: str) -> bool:
+        """Say whether rows of this run may stand in one forward pass with rows of others that say so too."""
+        self._known(name)
+        return self._shared is not None and can_mix(self._shared.part(name))
+
     def predict_mixed(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """Return the logits of each row by the run that it names, [labels of that run], in the order of `rows`.
 
@@ -145,9 +150,10 @@ class SeveralRuns:
         """Return the logits of each row from passes in which rows of several runs stand together."""
         import torch
 
-        names = tuple(name for name in self._members if any(row.name == name for row in rows))
+        # All that may be mixed, so that one mixture serves any choice of them.
+        names = tuple(name for name in self._members if self.mixes(name))
         parts = [shared.part(name) for name in names]
-        tokens = joined([self._tokens(row) for row in rows])
+        tokens, rows, order = self._tokens(rows)
         model = shared.mixed(names)
         device = next(model.parameters()).device
         size = min(self._members[name].recipe.evaluation.batch_size for name in names)
@@ -157,15 +163,21 @@ class SeveralRuns:
                 batch = {key: tensor.to(device) for key, tensor in pad(tokens, some).items()}
                 numbers = [names.index(rows[place].name) for place in some]
                 for place, values in zip(some, mixed_logits(model, parts, numbers, batch), strict=True):
-                    found[int(place)] = values.float().cpu().numpy()
+                    found[order[int(place)]] = values.float().cpu().numpy()
         return [found[place] for place in range(len(rows))]
 
-    def _tokens(self, row: Row) -> Tokens:
-        member = self._members[row.name]
-        if member.recipe.encoder is None:
-            raise AssertionError("members have an encoder")
-        pairs = [row.pair] if row.pair is not None else None
-        return tokenise(member.tokenizer, [row.text], pairs, member.recipe.encoder.max_length)
+    def _tokens(self, rows: Sequence[Row]) -> tuple[Tokens, list[Row], list[int]]:
+        """Return the tokens of `rows` run by run, the rows in that order, and the place of each in `rows`."""
+        order = sorted(range(len(rows)), key=lambda place: rows[place].name)
+        grouped = [rows[place] for place in order]
+        parts = []
+        for name in dict.fromkeys(row.name for row in grouped):
+            member, own = self._members[name], [row for row in grouped if row.name == name]
+            if member.recipe.encoder is None:
+                raise AssertionError("members have an encoder")
+            pairs = [row.pair for row in own if row.pair is not None] or None
+            parts.append(tokenise(member.tokenizer, [row.text for row in own], pairs, member.recipe.encoder.max_length))
+        return joined(parts), grouped, order
 
     def _known(self, name: str) -> Member:
         if name not in self._members:
