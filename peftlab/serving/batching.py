@@ -149,6 +149,7 @@ class Batcher:
             rate = len(batch) / seconds
             self._rate += (rate - self._rate) * (_SMOOTHING if self._rate else 1.0)
             self._watch.batch(len(batch), seconds)
+            await asyncio.sleep(0)  # whoever gave up, or saw the failure, takes its other texts out first
 
     def _settle(self, one: _Waiting, answer: Answer | None, error: Exception | None) -> None:
         """Put an answer in its place; the request is done with its last one, or with the first failure."""
