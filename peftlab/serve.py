@@ -114,7 +114,7 @@ def _open(asked: argparse.Namespace, limits: Limits) -> None:
         for name, folder in folders.items():
             served = models.load(name, folder)
             alone = f"; by itself in memory: {served.alone_because}" if served.alone_because else ""
-            _say(f"{name}: {served.kind.task}, {len(served.predictor.labels)} labels, {served.kind.method}{alone}")
+            _say(f"{name}: {served.kind.task}, {len(served.kind.labels)} labels, {served.kind.method}{alone}")
         service = make_service(models, limits, who, asked.threads or usable_cores())
         run(service, made, limits.timeout, lambda: print(address(made), flush=True))
 

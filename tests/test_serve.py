@@ -23,7 +23,7 @@ from peftlab import serve
         (["a/b={empty}"], "'a/b' is no name for a model"),
         (["{empty}", "--token-file", "{empty}/token"], "--token-file {empty}/token cannot be read"),
         (["{empty}", "--unix-socket", "{empty}/no/socket"], "cannot listen on {empty}/no/socket: No such file"),
-        (["{empty}", "--unix-socket", "{short}/socket"], "is no run folder: environment.json is missing"),
+        (["{empty}", "--unix-socket", "{short}/socket"], "has no model.json: its run did not finish"),
     ],
 )
 def test_a_mistake_is_a_sentence(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,10 @@ from peftlab.evaluation.forward import logits_of
 from peftlab.evaluation.run_model import load_run_model
 from peftlab.recipe.plugins import load_plugin
 from peftlab.runs.folder import run_recipe
-from peftlab.runs.model_record import TRAINED, read_model_record
+from peftlab.runs.model_record import TRAINED, ModelRecord, read_model_record
+
+if TYPE_CHECKING:
+    from peftlab.recipe.records import Recipe
 
 Logits = Callable[[Sequence[str], Sequence[str] | None], NDArray[np.float32]]
 
@@ -52,17 +55,19 @@ class Predictor:
         return [name for name, chosen in zip(self.labels, label, strict=True) if chosen]
 
 
-def load_predictor(folder: Path, logits: Logits | None = None) -> Predictor:
-    """Load the run in `folder`; RunError or EncoderError where it is not whole, or its encoder has changed.
-
-    `logits`: those of its model, where that is in memory already.
-    """
+def load_predictor(folder: Path) -> Predictor:
+    """Load the run in `folder`; RunError or EncoderError where it is not whole, or its encoder has changed."""
     record, recipe = read_model_record(folder), run_recipe(folder)
-    if logits is None and record.encoder is None:
-        method = load_plugin("methods", recipe.method.name)
-        logits = partial(method.logits, method.load(folder / TRAINED))
-    elif logits is None:
+    method = load_plugin("methods", recipe.method.name)
+    if record.encoder is None:
+        logits: Logits = partial(method.logits, method.load(folder / TRAINED))
+    else:
         logits = _through_encoder(folder)
+    return classifier(record, recipe, logits)
+
+
+def classifier(record: ModelRecord, recipe: Recipe, logits: Logits) -> Predictor:
+    """Return the predictor of a classification run whose model is `logits`."""
     return Predictor(
         labels=record.labels,
         multi_label=record.multi_label,

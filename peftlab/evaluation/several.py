@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +56,7 @@ class SeveralRuns:
     def __init__(self) -> None:
         """Start without a run; nothing is loaded yet."""
         self._members: dict[str, Member] = {}
+        self._tokenizers: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._shared: SharedEncoder | None = None
         self._of: tuple[EncoderRecord, Encoder] | None = None
 
@@ -94,7 +98,7 @@ class SeveralRuns:
         shared.add(name, folder / TRAINED, head, record.encoder.pooling, attach)
         if self._shared is None:
             self._shared, self._of = shared, (record.encoder, settings)
-        self._members[name] = Member(folder, record.labels, recipe, load_tokenizer(folder / TOKENIZER))
+        self._members[name] = Member(folder, record.labels, recipe, self._tokenizer(folder / TOKENIZER))
 
     def remove(self, name: str) -> None:
         """Forget the run of this name; RunError where there is none. The encoder stays."""
@@ -179,6 +183,14 @@ class SeveralRuns:
             parts.append(tokenise(member.tokenizer, [row.text for row in own], pairs, member.recipe.encoder.max_length))
         return joined(parts), grouped, order
 
+    def _tokenizer(self, folder: Path) -> Any:
+        """Return the tokenizer in `folder`: that of a member whose files say the same, since each takes some 10 MB."""
+        key = _said_by(folder)
+        found = self._tokenizers.get(key)
+        if found is None:
+            self._tokenizers[key] = found = load_tokenizer(folder)
+        return found
+
     def _known(self, name: str) -> Member:
         if name not in self._members:
             known = ", ".join(map(repr, self._members)) or "none yet"
@@ -203,3 +215,14 @@ class SeveralRuns:
                     f"{folder} was trained with encoder.{key} = {own!r}, the runs here with {theirs!r}; its logits "
                     "would not be its own"
                 )
+
+
+def _said_by(folder: Path) -> str:
+    """Return a hash of a tokenizer's files without the cut and the padding of its last call, which each call sets."""
+    found = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        raw = path.read_bytes()
+        if path.name == "tokenizer.json":
+            raw = json.dumps({**json.loads(raw), "truncation": None, "padding": None}).encode()
+        found.update(f"{path.name} {len(raw)} ".encode() + raw)
+    return found.hexdigest()

@@ -199,8 +199,7 @@ def _add_predictions(app: FastAPI, desk: _Desk) -> None:
         """
         served = desk.find(asked.model)
         row = rows_of(PredictRequest(text=asked.text, pair=asked.pair), served, desk.limits)[0]
-        labels = served.predictor.labels
-        if asked.label is not None and asked.label not in labels:
+        if asked.label is not None and asked.label not in served.kind.labels:
             raise Refused(422, f"label: {served.name} has no label {shortened(asked.label)!r}; see /v1/models")
         spans = word_spans(row.text, desk.limits.max_words)
         texts = [row.text, *without(row.text, spans)]
@@ -274,15 +273,14 @@ def _refuse_strangers(desk: _Desk) -> None:
 
 
 def _card(served: Served) -> ModelCard:
-    predictor = served.predictor
     return ModelCard(
         name=served.name,
         task=served.kind.task,
         method=served.kind.method,
         format=served.kind.format,
-        labels=list(predictor.labels),
-        multi_label=predictor.multi_label,
-        pairs=predictor.pair_column is not None,
+        labels=list(served.kind.labels),
+        multi_label=served.kind.multi_label,
+        pairs=served.predictor.pair_column is not None,
         shares_encoder=served.shared is not None,
         shares_batches=served.shared is not None and served.lane.startswith("encoder "),
         alone_because=served.alone_because,

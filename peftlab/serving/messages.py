@@ -142,7 +142,7 @@ def answer_of(row: Mapping[str, Any], *, top_k: int | None, probabilities: bool)
     chances = row.get("probabilities")
     if chances is None:
         return Answer(**said)
-    label = row["label"]
+    label = row.get("label")
     confidence = chances[label] if isinstance(label, str) else None
     if not probabilities:
         return Answer(**said, confidence=confidence)

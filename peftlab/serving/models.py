@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.errors import RunError, UserError
-from peftlab.evaluation.predictor import Predictor, load_predictor
+from peftlab.evaluation.predictor import Logits, Predictor, classifier, load_predictor
 from peftlab.evaluation.several import Row, SeveralRuns
 from peftlab.runs.certificate import is_export, read_certificate
 from peftlab.runs.folder import run_recipe
@@ -27,24 +30,27 @@ EncoderKey = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a model is, for people: its task, its method, and for an export the format."""
+    """What a model is, for people: its task, its method, for an export the format, and its labels."""
 
     task: str
     method: str
     format: str | None
+    labels: tuple[str, ...]
+    multi_label: bool
 
 
 @dataclass(frozen=True)
 class Served:
     """A model under its name.
 
+    `predictor`: what its task makes of it; the server uses its `rows` and its `pair_column` and nothing else.
     `lane`: texts of models with the same lane may stand in one batch. `shared`: the runs that it shares its encoder
     with, by the encoder's key; None where the model stands alone, and `alone_because` says why.
     """
 
     name: str
     kind: Kind
-    predictor: Predictor
+    predictor: Any
     lane: str
     shared: EncoderKey | None
     alone_because: str | None
@@ -77,6 +83,7 @@ class Models:
         except BaseException:
             self.unload(name)
             raise
+        _give_back_memory()
         return served
 
     def unload(self, name: str) -> None:
@@ -88,6 +95,7 @@ class Models:
             runs.remove(name)
             if not runs.members:
                 del self._shared[served.shared]
+        _give_back_memory()
 
     def known(self, name: str) -> Served:
         """Return the model of this name; RunError that lists the names where there is none."""
@@ -116,8 +124,8 @@ class Models:
             self.answer([Row(one, "a", "a" if self._served[one].predictor.pair_column else None) for one in names])
 
     def _load_run(self, name: str, folder: Path) -> Served:
-        recipe, key = run_recipe(folder), _encoder_key(folder)
-        kind = Kind(recipe.task.name, recipe.method.name, None)
+        record, recipe, key = read_model_record(folder), run_recipe(folder), _encoder_key(folder)
+        kind = Kind(recipe.task.name, recipe.method.name, None, record.labels, record.multi_label)
         if key is None:
             return Served(name, kind, load_predictor(folder), f"model {name}", None, "it has no encoder")
         runs = self._shared.get(key) or SeveralRuns()
@@ -127,7 +135,7 @@ class Models:
             # A broken folder raises once more, now on its own; a whole one that changes the encoder loads.
             return Served(name, kind, load_predictor(folder), f"model {name}", None, str(error))
         self._shared[key] = runs
-        predictor = load_predictor(folder, logits=partial(runs.logits, name))
+        predictor = _on_shared_encoder(folder, partial(runs.logits, name))
         lane = f"encoder {'-'.join(key)}" if runs.mixes(name) else f"model {name}"
         return Served(name, kind, predictor, lane, key, None)
 
@@ -155,16 +163,24 @@ def _known(logits: NDArray[np.float32], _texts: Sequence[str], _pairs: Sequence[
     return logits
 
 
-def _alone(predictor: Predictor, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _on_shared_encoder(folder: Path, logits: Logits) -> Predictor:
+    """Return the predictor of a run whose model is `logits`; whatever else a run says of its answers belongs here."""
+    return classifier(read_model_record(folder), run_recipe(folder), logits)
+
+
+def _alone(predictor: Any, rows: Sequence[Row]) -> list[dict[str, Any]]:
     pairs = [row.pair or "" for row in rows] if predictor.pair_column else None
-    return predictor.rows([row.text for row in rows], pairs)
+    answers: list[dict[str, Any]] = predictor.rows([row.text for row in rows], pairs)
+    return answers
 
 
 def _load_export(name: str, folder: Path) -> Served:
     from peftlab.shipping.loading import load_export
 
     exported = read_certificate(folder).exported
-    kind = Kind(exported.task, exported.method, exported.format.replace("_", "-"))
+    kind = Kind(
+        exported.task, exported.method, exported.format.replace("_", "-"), exported.labels, exported.multi_label
+    )
     return Served(name, kind, load_export(folder), f"model {name}", None, "an export is a model of its own")
 
 
@@ -174,3 +190,10 @@ def _encoder_key(folder: Path) -> EncoderKey | None:
     if encoder is None or settings is None:
         return None
     return encoder.sha256, settings.load_in, settings.stored_as
+
+
+def _give_back_memory() -> None:
+    """Give what loading used and freed back to the system, on Linux with glibc: about as much as an encoder."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
