@@ -24,8 +24,9 @@ from peftlab.runs.model_record import read_model_record
 
 NAME = re.compile(r"[\w.-]{1,64}")
 NAME_RULE = "1 to 64 letters, digits, dots, hyphens and underscores"
-EncoderKey = tuple[str, str, str]
-"""What two runs must agree on to share an encoder: the SHA-256 of its files, how it is loaded, its type."""
+EncoderKey = tuple[str, str, str, str]
+"""What two runs must agree on to share an encoder: the SHA-256 of its files, how it is loaded, its type, and whether
+the architecture's own head stands on it or a pooled one."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Models:
         except BaseException:
             self.unload(name)
             raise
-        _give_back_memory()
+        give_back_memory()
         return served
 
     def unload(self, name: str) -> None:
@@ -95,7 +96,7 @@ class Models:
             runs.remove(name)
             if not runs.members:
                 del self._shared[served.shared]
-        _give_back_memory()
+        give_back_memory()
 
     def known(self, name: str) -> Served:
         """Return the model of this name; RunError that lists the names where there is none."""
@@ -189,10 +190,11 @@ def _encoder_key(folder: Path) -> EncoderKey | None:
     encoder, settings = read_model_record(folder).encoder, run_recipe(folder).encoder
     if encoder is None or settings is None:
         return None
-    return encoder.sha256, settings.load_in, settings.stored_as
+    head = "native" if encoder.pooling == "native" else "pooled"
+    return encoder.sha256, settings.load_in, settings.stored_as, head
 
 
-def _give_back_memory() -> None:
+def give_back_memory() -> None:
     """Give what loading used and freed back to the system, on Linux with glibc: about as much as an encoder."""
     gc.collect()
     with suppress(OSError, AttributeError):

@@ -26,7 +26,7 @@ _SWITCHES = (
     "--window-size=420,900",
     "--remote-debugging-pipe",
 )
-_PATIENCE = 60.0  # seconds
+_PATIENCE = 120.0  # seconds
 
 
 class Page:

@@ -17,11 +17,12 @@ from peftlab.serving.limits import Limits
 from peftlab.serving.models import Models
 
 # Name: method, whether it has all three labels or two, further settings. The first two share batches, the third its
-# encoder, the last has none.
+# encoder; the fourth has trained its own, the last has none.
 RUNS = {
     "queue": ("lora", True, ()),
     "urgency": ("lora", False, ("method.r=2", "encoder.pooling=cls", "encoder.max_length=8")),
     "scaled": ("ia3", False, ("train.seed=3",)),
+    "whole": ("full", False, ("encoder.pooling=native",)),
     "words": ("tfidf", False, ()),
 }
 

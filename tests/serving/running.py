@@ -17,7 +17,7 @@ from typing import Any
 
 from killing import fork_server, start_program
 
-LONGEST_START = 240
+LONGEST = 240.0  # seconds for whatever is waited for, on a machine with much else to do
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Running:
 
     def ended(self) -> int:
         """Wait for the end of the process and return its exit code."""
-        self.process.join(60)
+        self.process.join(LONGEST)
         code: int = self.process.exitcode
         return code
 
@@ -56,12 +56,20 @@ def running(folders: dict[str, Path], place: Path, *options: str) -> Iterator[Ru
     `place`: a folder for its socket and its words. With ``--port`` among the options it listens there instead.
     """
     where = () if "--port" in options else ("--unix-socket", str(place / "s"))
-    words = [*(f"{name}={folder}" for name, folder in folders.items()), *where, "--threads", "1", *options]
+    words = [
+        *(f"{name}={folder}" for name, folder in folders.items()),
+        *where,
+        "--threads",
+        "1",
+        "--timeout",
+        "120",
+        *options,
+    ]
     log = place / "log.txt"
     process = fork_server().Process(target=start_program, args=("peftlab.serve", words, str(log)))
     process.start()
     try:
-        until = time.monotonic() + LONGEST_START
+        until = time.monotonic() + LONGEST
         while (address := _address(log)) is None:
             assert process.is_alive(), log.read_text(encoding="utf-8")
             assert time.monotonic() < until, "the server did not start"
@@ -82,7 +90,7 @@ class Connection(http.client.HTTPConnection):
     """A connection to the unix socket of a server, kept open between requests."""
 
     def __init__(self, server: Running) -> None:
-        super().__init__("server", timeout=60)
+        super().__init__("server", timeout=LONGEST)
         self._path = server.address.removeprefix("unix:")
 
     def connect(self) -> None:

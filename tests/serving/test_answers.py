@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from peftlab import export
 from peftlab.evaluation.predictor import Predictor
 from peftlab.serving.limits import Limits
 
@@ -81,10 +82,25 @@ def test_models_are_listed_with_what_they_share(client: TestClient) -> None:
         "queue": (True, True),
         "urgency": (True, True),
         "scaled": (True, False),
+        "whole": (False, False),
         "words": (False, False),
     }
     assert cards["queue"]["labels"] == ["logistics", "payment", "product"]
+    assert "it is an encoder of its own and cannot share one" in cards["whole"]["alone_because"]
     assert cards["words"]["alone_because"] == "it has no encoder"
+
+
+def test_an_export_is_served_beside_its_run(
+    client_of: Callable[..., TestClient], served_runs: dict[str, Path], offline: dict[str, Predictor], tmp_path: Path
+) -> None:
+    out = tmp_path / "merged"
+    assert export.main([str(served_runs["queue"]), "--to", "merged", "--out", str(out), "--max-drop", "0.2"]) == 0
+    with client_of({"run": served_runs["queue"], "export": out}) as client:
+        card = client.get("/v1/models").json()["models"][1]
+        assert (card["format"], card["shares_encoder"]) == ("merged", False)
+        for name in ("run", "export"):
+            answer = client.post("/v1/predict", json={"model": name, "text": "refund my card"}).json()["answers"][0]
+            assert same(answer, offline["queue"].rows(["refund my card"])[0])
 
 
 def test_the_words_that_mattered_are_what_their_absence_changes(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Connection, Running, running
+from running import LONGEST, Connection, Running, running
 
 from peftlab.evaluation.predictor import Predictor
 
@@ -56,7 +56,7 @@ def test_told_to_end_under_load_it_answers_all_that_it_accepted(
             time.sleep(0.005)
         server.terminate()
         for one in asking:
-            one.result(60)
+            one.result(LONGEST)
         assert server.ended() == 143
         assert server.answered() == len(answers)
     assert refusals == [ConnectionRefusedError] * CLIENTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +14,12 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from peftlab.serving.access import access
+from peftlab.serving.app import make_service
 from peftlab.serving.limits import Limits
+from peftlab.serving.models import Models
 
+TOKEN = "a-token-for-these-tests"
 LIMITS = Limits(max_characters=200, max_texts=4, max_body=20_000)
 JSON = {"Content-Type": "application/json"}
 
@@ -86,7 +91,7 @@ wrong_bytes = st.one_of(
 @pytest.mark.slow
 @seed(7)
 @settings(max_examples=1000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(body=wrong_bytes, path=st.sampled_from(["/v1/predict", "/v1/predict", "/v1/explain"]))
+@given(body=wrong_bytes, path=st.sampled_from(["/v1/predict", "/v1/predict", "/v1/explain", "/v1/models"]))
 def test_a_thousand_malformed_requests_get_a_sentence_each(guarded: TestClient, body: bytes, path: str) -> None:
     refused(guarded.post(path, content=body, headers=JSON))
 
@@ -132,6 +137,48 @@ def test_the_sentence_says_what_is_wrong_and_where(guarded: TestClient, body: by
     assert refused(guarded.post("/v1/predict", content=body, headers=JSON)) == sentence
 
 
+def test_a_body_that_does_not_come_is_not_waited_for(served_runs: dict[str, Path]) -> None:
+    """A sender that stops half way gets a sentence when the time is over."""
+    models = Models()
+    service = make_service(models, Limits(timeout=0.05), access("127.0.0.1", None), threads=1)
+    sent: list[Any] = []
+    parts = [{"type": "http.request", "body": b'{"text": ', "more_body": True}]
+
+    async def receive() -> Any:
+        if parts:
+            return parts.pop()
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": [(b"host", b"localhost")]}
+    asyncio.run(service.app(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert json.loads(sent[1]["body"]) == {"detail": "the body did not arrive in time"}
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "asked", "answered", "may_load"),
+    [
+        ("127.0.0.1", None, "127.0.0.1:8000", True, True),
+        ("127.0.0.1", None, "proxy.example", True, True),
+        ("127.0.0.1", None, "evil.example", False, True),
+        ("127.0.0.1", None, None, False, True),
+        ("127.0.0.1", TOKEN, "evil.example", True, True),
+        ("0.0.0.0", None, "evil.example", True, False),
+        ("tickets.example", TOKEN, "tickets.example", True, True),
+        ("::1", None, "[::1]:80", True, True),
+        (None, None, "anything", True, True),
+    ],
+)
+def test_who_is_answered_under_which_host_name_and_who_may_load(
+    host: str | None, token: str | None, asked: str | None, answered: bool, may_load: bool
+) -> None:
+    who = access(host, token, ("proxy.example",))
+    assert (who.answers_to(asked), who.may_load) == (answered, may_load)
+
+
 def test_other_addresses_methods_and_types_are_refused_in_sentences(guarded: TestClient) -> None:
     assert refused(guarded.get("/v2/predict")) == "there is nothing here; the addresses stand in /docs"
     assert refused(guarded.get("/v1/predict")) == "this address takes other methods; see /docs"
@@ -148,9 +195,6 @@ def test_a_page_of_another_site_is_not_let_in_by_its_host_name(guarded: TestClie
     answer = guarded.post("/v1/predict", json=good, headers={"Host": "evil.example:8000"})
     assert (answer.status_code, "local host names only" in refused(answer)) == (421, True)
     assert guarded.get("/healthz", headers={"Host": "[::1]:8000"}).status_code == 200
-
-
-TOKEN = "a-token-for-these-tests"
 
 
 def test_with_a_token_nothing_is_answered_without_it(
