@@ -42,7 +42,10 @@ class Question:
 
 @dataclass
 class Tally:
-    """What came of one phase. Latencies in milliseconds; `difference`: the largest of any probability."""
+    """What came of one phase. Latencies in milliseconds; `difference`: the largest of any probability.
+
+    `cpu_seconds`: processor time of the server, which other work on the machine changes less than it changes rates.
+    """
 
     seconds: float = 0.0
     answered: int = 0
@@ -51,6 +54,7 @@ class Tally:
     crossed: int = 0
     difference: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    cpu_seconds: float = 0.0
 
     def summary(self) -> dict[str, Any]:
         """Return it as a record, latencies as quantiles."""
@@ -230,17 +234,25 @@ async def under_load(
     """Return throughput in turns, the sustained load, and what the end under load left unanswered."""
     mixed = [one for some in questions.values() for one in some]
     with server(folders, asked) as (process, port):
+        resident = psutil.Process(process.pid)
 
-        def phase(some: list[Question], seconds: float, seed: int) -> Any:
-            return load(port, some, asked.clients, seconds, asked.most, seed)
+        async def phase(some: list[Question], seconds: float, seed: int) -> Tally:
+            before = resident.cpu_times()
+            tally = await load(port, some, asked.clients, seconds, asked.most, seed)
+            if resident.is_running() and resident.status() != psutil.STATUS_ZOMBIE:
+                after = resident.cpu_times()
+                tally.cpu_seconds = after.user + after.system - before.user - before.system
+            return tally
 
         await phase(mixed, min(3.0, asked.round_seconds), 1)  # not counted
         rates: dict[str, list[float]] = {name: [] for name in ("mixed", *folders)}
+        cpu: dict[str, list[float]] = {name: [] for name in rates}
         for turn in range(asked.rounds):
             for name, found in rates.items():
                 some = mixed if name == "mixed" else questions[name]
                 tally = await phase(some, asked.round_seconds, 10 + turn)
                 found.append(round(tally.answered / tally.seconds, 2))
+                cpu[name].append(round(1000 * tally.cpu_seconds / tally.answered, 3))
         sustained = await phase(mixed, asked.seconds, 2)
         ending = asyncio.ensure_future(phase(mixed, 30.0, 3))
         await asyncio.sleep(min(2.0, asked.round_seconds))
@@ -253,6 +265,7 @@ async def under_load(
     return {
         "throughput": {
             "requests_per_second_by_round": rates,
+            "server_cpu_ms_per_request_by_round": cpu,
             "median": middle,
             "mixed_over_alone": {name: round(middle["mixed"] / middle[name], 4) for name in folders},
         },

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from peftlab.recipe.records import Encoder, Recipe
 
 
+_OWN_PASS = 5
+"""Rows of a run from which on a pass of their own takes less time than their part of a mixed one; see decision 11."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A text for the run that was added as `name`; `pair` is its second text, for runs on pairs."""
@@ -127,8 +131,9 @@ class SeveralRuns:
     def predict_mixed(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """Return the logits of each row by the run that it names, [labels of that run], in the order of `rows`.
 
-        Rows of runs that may meet in one forward pass (plain LoRA under a pooled head) are mixed there; the others are
-        grouped by run. Either way a row's logits are those of the run alone, up to rounding.
+        Rows of runs that may meet in one forward pass (plain LoRA under a pooled head) are mixed there, but for runs
+        with enough rows for a pass of their own; the others are grouped by run. Either way a row's logits are those of
+        the run alone, up to rounding.
         """
         for row in rows:
             if (row.pair is not None) != (self._known(row.name).recipe.data.pair is not None):
@@ -139,7 +144,7 @@ class SeveralRuns:
         places: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
             places.setdefault(row.name, []).append(place)
-        mixing = [name for name in places if can_mix(self._shared.part(name))]
+        mixing = [name for name, own in places.items() if len(own) < _OWN_PASS and self.mixes(name)]
         found: dict[int, NDArray[np.float32]] = {}
         if len(mixing) > 1:
             some = [place for place, row in enumerate(rows) if row.name in mixing]
