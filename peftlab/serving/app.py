@@ -69,7 +69,6 @@ class _Desk:
 
     def __init__(self, models: Models, limits: Limits, access: Access, door: Door, threads: int) -> None:
         self.models, self.limits, self.access, self.door = models, limits, access, door
-        self._threads = threads
         self._leaving: set[str] = set()
         self.metrics = Metrics(lambda: self.batcher.waiting, lambda: len(models.served))
         self._executor = ThreadPoolExecutor(1, "model", initializer=_use_threads, initargs=(threads,))

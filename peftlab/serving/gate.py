@@ -38,11 +38,15 @@ _HEADERS = {
 
 @dataclass
 class Door:
-    """Whether the server is about to end, and how many requests are inside; answered ones are counted."""
+    """Whether the server is about to end, and the requests that are inside, that were answered, and that were given up.
+
+    Given up: the end was waited for in vain, or the server was told to end at once.
+    """
 
     draining: bool = False
     inside: int = 0
     answered: int = 0
+    given_up: int = 0
 
 
 class Refused(Exception):
@@ -91,12 +95,13 @@ class Gate:
                 await problem(500, "the server failed; its log says where")(scope, receive, watched)
         finally:
             self._door.inside -= 1
-            self._door.answered += 1
+            self._door.answered += bool(status)
+            self._door.given_up += not status
             # A matched route leaves itself in the scope; what matched none is not told apart.
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - started)
-            LOG.info("%s %s %d %.1f ms", scope["method"], route, status, (time.monotonic() - started) * 1000)
+            LOG.info("%s %s %d %.1f ms", _method(scope), route, status, (time.monotonic() - started) * 1000)
 
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -152,6 +157,12 @@ class Gate:
         names = {name.lower() for name, _ in given}
         own = [(name.lower().encode(), value.encode()) for name, value in more.items()]
         return [*given, *(pair for pair in own if pair[0] not in names)]
+
+
+def _method(scope: Scope) -> str:
+    """Return the method of a request, where it is one; any other word is the client's own."""
+    known = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    return scope["method"] if scope["method"] in known else "other"
 
 
 def without_words(error: BaseException) -> str:

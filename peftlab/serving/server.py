@@ -107,7 +107,7 @@ def run(service: Service, made: socket.socket, timeout: float, ready: Callable[[
     )
     server = _Server(config, service.door)
     asyncio.run(_serve(server, made, ready))
-    left = f"{service.door.inside:,} given up" if service.door.inside else "none left"
+    left = f"{service.door.given_up:,} given up" if service.door.given_up else "none left"
     raise Interrupted(server.signal_number or signal.SIGTERM, f"{service.door.answered:,} requests answered, {left}")
 
 
