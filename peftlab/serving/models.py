@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from peftlab.errors import RunError, UserError
 from peftlab.evaluation.predictor import Logits, Predictor, classifier, load_predictor
 from peftlab.evaluation.several import Row, SeveralRuns
-from peftlab.runs.certificate import is_export, read_certificate
 from peftlab.runs.calibration import run_calibration
+from peftlab.runs.certificate import is_export, read_certificate
 from peftlab.runs.folder import run_recipe
 from peftlab.runs.model_record import read_model_record
 
