@@ -73,7 +73,7 @@ def epochs(rows: int, rounds: int, root: Path) -> dict[str, dict[str, float]]:
 
 
 def one_epoch(steps: Iterator[Step], count: int, generator: list[torch.Tensor]) -> None:
-    """Train an epoch with random numbers of its own: the arms take turns, and each has the masks it would have alone."""
+    """Train an epoch with random numbers of its own: the arms take turns, and each has its own masks."""
     torch.set_rng_state(generator[0])
     for _ in range(count):
         next(steps)
