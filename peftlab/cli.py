@@ -28,6 +28,7 @@ VERBS = {
     "show": ("peftlab.show", "print what a run measured"),
     "report": ("peftlab.report", "write the report of a suite's records: which recipe is the cheapest that will do"),
     "schema": ("peftlab.schema", "print the JSON Schema of recipes or suites, for editors"),
+    "cache": ("peftlab.cache", "list or clear what frozen layers gave for each text"),
     "doctor": ("peftlab.doctor", "say what this machine has, what is missing and how to install it"),
 }
 

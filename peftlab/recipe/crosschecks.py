@@ -69,6 +69,8 @@ def pretraining_checks(records: Mapping[str, Any], source: Source) -> Iterator[F
         yield from _corpus(corpus)
     if encoder is None and architecture is not None and corpus is not None:
         yield from _architecture(architecture, corpus)
+    if records["train"] is not None and records["train"].frozen_prefix != "dropout":
+        yield Finding(("train", "frozen_prefix"), "pretraining runs every layer with dropout", "remove the key")
     if records["masking"] is not None:
         yield from _masking(records["masking"])
 

@@ -165,6 +165,13 @@ class Train(Record):
     threads: Positive | Literal["auto"] = "auto"
     """CPU threads of each process; `auto`: `$PEFTLAB_THREADS`, or else the cores that the process may use, shared
     between local processes."""
+    frozen_prefix: Literal["dropout", "eval", "cache"] = "dropout"
+    """How the embeddings and layers below the lowest trained one run in training. `dropout`: as the others. `eval`:
+    without dropout. `cache`: the same, and their output is kept on disk for later epochs, seeds and runs, in
+    `$PEFTLAB_CACHE`, else `~/.cache/peftlab`; see `peftlab cache`."""
+    cache_gb: Annotated[float, Field(gt=0)] = 20.0
+    """Most gigabytes (10^9 bytes) of disk that the cache may take, over all encoders; beyond, states are computed anew,
+    and the run says so. 64 MB of states wait in memory to be written; what was written is mapped, not read."""
     resume: Literal["auto", "never"] = "never"
     """`auto`: continue from the last checkpoint in `run.dir`, if there is one."""
 

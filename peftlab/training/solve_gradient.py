@@ -19,6 +19,7 @@ from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.plan import Plan
+from peftlab.training.prefix import frozen_prefix
 from peftlab.training.prepare import Found, Model, affordable_model, hooks_of, plan_of, tokenise_splits
 from peftlab.training.save import save_and_prove
 from peftlab.training.signals import StopWish, stop_on_signals
@@ -47,7 +48,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     # Dropout differs between processes, and not from the draws that made the head.
     torch.manual_seed(recipe.train.seed + 1_000_003 * (place.rank + 1))
     _announce(model, plan, sitting)
-    with stop_on_signals() as wish:
+    with stop_on_signals() as wish, frozen_prefix(found, model, place.device, sitting.say):
         fitting = _fitting(found, model, tokens["train"], plan, hooks, sitting, wish)
         watch = _supervision(found, model, tokens["validation"], plan, sitting, wish)
         progress = train(fitting, watch)
