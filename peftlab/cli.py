@@ -16,6 +16,7 @@ VERBS = {
     "train": ("peftlab.train", "train, score and save one recipe"),
     "check": ("peftlab.check", "find every mistake in a recipe and its data, and print the plan, without training"),
     "bench": ("peftlab.bench", "run a suite: recipes x seeds, recorded, and none of them twice"),
+    "calibrate": ("peftlab.calibrate", "find which texts a run may route without people, at a promised accuracy"),
     "predict": ("peftlab.predict", "label texts with a finished run or an export"),
     "serve": ("peftlab.serve", "answer over HTTP with runs and exports, many of them on one encoder in memory"),
     "pretrain": ("peftlab.pretrain", "train an encoder on unlabelled text, from scratch or from an existing one"),

@@ -11,6 +11,7 @@ import pytest
 
 from peftlab import (
     bench,
+    calibrate,
     check,
     combine,
     doctor,
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARSERS = {
     "bench": bench.parser,
+    "calibrate": calibrate.parser,
     "train": train.parser,
     "pretrain": pretrain.parser,
     "check": check.parser,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 SplitName = Literal["train", "validation", "test"]
@@ -27,6 +28,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def joined(self, other: Split) -> Split:
+        """Return this split with the rows of `other` behind its own."""
+        pairs = None if self.pairs is None or other.pairs is None else [*self.pairs, *other.pairs]
+        labels = np.concatenate([self.labels, other.labels])
+        return Split(self.name, [*self.ids, *other.ids], [*self.texts, *other.texts], pairs, labels)
 
 
 @dataclass(frozen=True)

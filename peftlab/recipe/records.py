@@ -123,6 +123,9 @@ class Data(Record):
     """Shares of train, validation and test where no split is given; stratified by label."""
     split_seed: int | None = None
     """Seed of the split; unset: `train.seed`."""
+    train_on_validation: bool = False
+    """Train on the validation rows too, once a recipe is chosen: nothing is then chosen by validation, and the last
+    step is kept. Trials (`evaluation.score_test = false`) keep the validation rows apart all the same."""
     train_rows: Positive | None = None
     """Train on this many rows only, drawn by `train.seed`; for smoke runs and learning curves."""
     checks: DataChecks = DataChecks()

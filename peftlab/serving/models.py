@@ -19,6 +19,7 @@ from peftlab.errors import RunError, UserError
 from peftlab.evaluation.predictor import Logits, Predictor, classifier, load_predictor
 from peftlab.evaluation.several import Row, SeveralRuns
 from peftlab.runs.certificate import is_export, read_certificate
+from peftlab.runs.calibration import run_calibration
 from peftlab.runs.folder import run_recipe
 from peftlab.runs.model_record import read_model_record
 
@@ -166,7 +167,8 @@ def _known(logits: NDArray[np.float32], _texts: Sequence[str], _pairs: Sequence[
 
 def _on_shared_encoder(folder: Path, logits: Logits) -> Predictor:
     """Return the predictor of a run whose model is `logits`; whatever else a run says of its answers belongs here."""
-    return classifier(read_model_record(folder), run_recipe(folder), logits)
+    made = classifier(read_model_record(folder), run_recipe(folder), logits)
+    return replace(made, calibration=run_calibration(folder))
 
 
 def _alone(predictor: Any, rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from peftlab.data.tokens import Tokens, tokenise
 from peftlab.errors import DataError, ExportRefused, RunError, UserError
@@ -14,6 +17,7 @@ from peftlab.evaluation.export_source import Source, Written
 from peftlab.evaluation.forward import Forward, as_forward, logits_through
 from peftlab.evaluation.run_model import RunModel, load_run_model
 from peftlab.recipe.plugins import load_plugin, plugin_names
+from peftlab.runs.calibration import run_calibration
 from peftlab.runs.certificate import (
     Certificate,
     Drift,
@@ -29,6 +33,7 @@ from peftlab.runs.environment import versions
 from peftlab.runs.files import whole_folder, write_text
 from peftlab.runs.folder import now
 from peftlab.runs.result import Result, read_result
+from peftlab.shipping.calibrating import calibrate_export, rows_again
 from peftlab.shipping.loading import find_format, load_forward, shown
 from peftlab.shipping.measuring import measure_drift, measure_metric, measure_speed
 from peftlab.shipping.reference import made_up_tokens, write_reference
@@ -76,9 +81,10 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
     dtype = _dtype(exporter, ask)
     if ask.out.exists() and (not ask.out.is_dir() or any(ask.out.iterdir())):
         raise UserError(f"--out {ask.out} already holds files; name another folder, or remove it")
-    result = _finished(ask.run)
+    result, promised = _finished(ask.run), run_calibration(ask.run)
     run = load_run_model(ask.run, torch.device("cpu"))
     _check_taken(exporter, run)
+    _check_task(exporter, run)
     tests, validation = _rows(run, result)
     exported = _describe(exporter, dtype, run, result)
     limits = _limits(exporter, exported, ask)
@@ -90,9 +96,16 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
         forward = load_forward(folder, exported)
         before, after = as_forward(run.module, torch.device("cpu")), forward
         say(f"comparing it with the run on {len(tests.tokens):,} test rows")
-        drift, metric = _compared(before, after, exported, tests)
+        drift, metric, tested = _compared(before, after, exported, tests)
         if (reason := beyond(limits, drift, metric)) is not None:
             raise ExportRefused(f"the export is refused and nothing was written: {reason}")
+        calibration = None
+        if promised is not None:
+            rows = rows_again(promised, run.recipe.data, tests.splits)
+            say(f"calibrating it on {len(rows):,} rows, with the promise of the run")
+            tokens = tokenise(run.tokenizer, rows.texts, rows.pairs, exported.max_length)
+            own = logits_through(forward, tokens, exported.batch_size), rows.labels
+            calibration = calibrate_export(folder, promised, own, tested, tests.splits)
         vocabulary = run.module.config.vocab_size  # type: ignore[union-attr] # a transformers configuration
         reference_tokens = made_up_tokens(run.tokenizer, int(vocabulary), exported.max_length)  # type: ignore[arg-type]
         reference = write_reference(folder, reference_tokens, before, after, dtype)
@@ -113,7 +126,7 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
             files={},
             created=now(),
         )
-        write_text(folder / "README.md", export_card(certificate, result, exporter.usage(exported)))
+        write_text(folder / "README.md", export_card(certificate, result, exporter.usage(exported), calibration))
         certificate = certificate.model_copy(update={"files": file_hashes(folder)})
         write_certificate(folder, certificate)
     return certificate
@@ -132,7 +145,7 @@ def compare_again(folder: Path, export: Forward, certificate: Certificate) -> tu
     run = load_run_model(folder, torch.device("cpu"))
     tests, _ = _rows(run, result)
     before = as_forward(run.module, torch.device("cpu"))
-    drift, metric = _compared(before, export, certificate.exported, tests)
+    drift, metric, _ = _compared(before, export, certificate.exported, tests)
     if (reason := beyond(certificate.limits, drift, metric)) is not None:
         raise ExportRefused(reason)
     return drift, metric
@@ -175,6 +188,14 @@ def _finished(folder: Path) -> Result:
 def _check_taken(exporter: ModuleType, run: RunModel) -> None:
     if exporter.TAKES == "adapters" and not hasattr(run.module, "peft_config"):
         raise UserError(_refusal(exporter, run, "trains no adapter of peft", {"mergeable", "any"}))
+
+
+def _check_task(exporter: ModuleType, run: RunModel) -> None:
+    own, task = exporter.__name__.rpartition(".")[2], run.recipe.task.name
+    known: tuple[str, ...] | Literal["all"] = load_plugin("tasks", task).EXPORTS
+    if known != "all" and own not in known:
+        instead = f"formats that work: {', '.join(map(shown, known))}" if known else "ship the run folder itself"
+        raise UserError(f"runs of the task {task!r} have no {shown(own)} export; {instead}")
 
 
 def _write(exporter: ModuleType, source: Source, folder: Path) -> Written:
@@ -257,13 +278,16 @@ def _asked(limit: float | None) -> float | None:
     return None if limit is None or limit == float("inf") else limit
 
 
-def _compared(before: Forward, after: Forward, exported: Exported, tests: _Tests) -> tuple[Drift, MetricChange]:
+def _compared(
+    before: Forward, after: Forward, exported: Exported, tests: _Tests
+) -> tuple[Drift, MetricChange, NDArray[np.float32]]:
+    """Return how `after` differs from `before` on the test rows, and its logits there."""
     first = logits_through(before, tests.tokens, exported.batch_size)
     if first.ndim != 2:
         raise UserError(f"runs of the task {exported.task!r} have no export yet: its logits are not one row a text")
     second = logits_through(after, tests.tokens, exported.batch_size)
     drift = measure_drift(first, second, exported)
-    return drift, measure_metric(first, second, tests.splits, tests.task, tests.config)
+    return drift, measure_metric(first, second, tests.splits, tests.task, tests.config), second
 
 
 def _versions(exporter: ModuleType) -> dict[str, str]:

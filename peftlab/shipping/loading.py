@@ -16,6 +16,8 @@ from peftlab.errors import MissingPackage, RunError, UserError
 from peftlab.evaluation.forward import Forward, logits_through
 from peftlab.evaluation.predictor import Predictor
 from peftlab.recipe.plugins import load_plugin, plugin_names
+from peftlab.runs.calibration import FILE_NAME as CALIBRATION
+from peftlab.runs.calibration import export_calibration
 from peftlab.runs.certificate import Exported, read_certificate
 
 
@@ -65,7 +67,9 @@ def load_forward(folder: Path, exported: Exported) -> Forward:
 
 def load_export(folder: Path) -> Predictor:
     """Load the export in `folder`, whatever its format; RunError where it is none, or broken."""
-    exported = read_certificate(folder).exported
+    certificate = read_certificate(folder)
+    exported = certificate.exported
+    calibration = export_calibration(folder, certificate.files.get(CALIBRATION))
     forward = load_forward(folder, exported)
     tokenizer = load_tokenizer(folder)
 
@@ -79,4 +83,5 @@ def load_export(folder: Path) -> Predictor:
         text_column=exported.text_column,
         pair_column=exported.pair_column,
         logits=logits,
+        calibration=calibration,
     )

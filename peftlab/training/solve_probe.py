@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.data.rows import SplitName
 from peftlab.data.tokens import Tokens
 from peftlab.evaluation.forward import logits_of, pooled_features
-from peftlab.training.linear_probe import Probe, choose_probe, linear_head, write_head
+from peftlab.training.linear_probe import Probe, choose_probe, linear_head, solve_probe, write_head
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.prepare import Found, Model, affordable_model, tokenise_splits
 from peftlab.training.progress import bar
@@ -29,14 +30,16 @@ def solve_by_probe(found: Found, sitting: Sitting) -> Outcome:
     started = time.perf_counter()
     chosen = probe_head(found, model, tokens, sitting, c=config.c, max_iterations=config.max_iterations)
     seconds = time.perf_counter() - started
-    sitting.say(f"probe: C = {chosen.c:g}, validation accuracy {chosen.accuracy:.4f}")
+    sitting.say(f"probe: C = {chosen.c:g}, chosen at validation accuracy {chosen.accuracy:.4f}")
     shown = partial(logits_of, model.module, batch_size=recipe.evaluation.batch_size, device=place.device)
     logits = {"validation": shown(tokens["validation"]), "test": shown(tokens["test"])}
     test_seconds = time.perf_counter() - started - seconds
     saved = save_and_prove(found, model, tokens["test"], sitting)
     return Outcome(
-        test_logits=logits["test"],
-        validation=found.task.point_metrics(logits["validation"], splits.validation, splits, recipe.task.config),
+        test_outputs=logits["test"],
+        validation=found.task.point_metrics(logits["validation"], splits.validation, splits, recipe.task.config)
+        if found.validates
+        else {},
         trainable=model.counts.trainable,
         total=model.counts.total,
         embedding=model.counts.embedding,
@@ -83,7 +86,18 @@ def probe_head(
             )
             for name in names
         )
-    seed = found.recipe.train.seed
-    chosen = choose_probe(train, validation, found.splits, c=c, seed=seed, max_iterations=max_iterations)
+    seed, labels, splits = found.recipe.train.seed, found.splits.train.labels, found.splits
+    own = len(train) if found.validates else len(train) - len(validation)
+    chosen = choose_probe(
+        train[:own],
+        validation,
+        replace(splits, train=replace(splits.train, labels=labels[:own])),
+        c=c,
+        seed=seed,
+        max_iterations=max_iterations,
+    )
+    if not found.validates:
+        weight, bias = solve_probe(train, labels, c=chosen.c, max_iterations=max_iterations, seed=seed)
+        chosen = replace(chosen, weight=weight, bias=bias)
     write_head(model.module, chosen.weight, chosen.bias)
     return chosen

@@ -34,14 +34,14 @@ class Supervision:
     """What to watch and where to keep it.
 
     `validate()` returns the metrics of the model as it is; `metric` among them decides, higher being better unless
-    `lower_is_better`. `identity` is what a continued run must share with the checkpoint. `track(values, step)` tells
-    the trackers. `signal_number()` is the signal that asked to stop, or 0. `continue_line` is the command line that
-    goes on after a stop.
+    `lower_is_better`. Where it is None nothing decides, and the last step is kept. `identity` is what a continued
+    run must share with the checkpoint. `track(values, step)` tells the trackers. `signal_number()` is the signal
+    that asked to stop, or 0. `continue_line` is the command line that goes on after a stop.
     """
 
     folder: Path
     console: Console
-    validate: Callable[[], Mapping[str, float]]
+    validate: Callable[[], Mapping[str, float]] | None
     metric: str
     lower_is_better: bool
     patience: int | None
@@ -81,8 +81,8 @@ def train(fitting: Fitting, watch: Supervision) -> Progress:
             progress = _account(progress, step, before, time.process_time() - cpu_before)
             _report(fitting, watch, step, progress, drawn)
             due = fitting.plan.validates_after(step.number)
-            if due:
-                progress = _validated(fitting, watch, progress, drawn)
+            if due and watch.validate is not None:
+                progress = _validated(fitting, watch, watch.validate, progress, drawn)
             every = watch.checkpoint_every
             if due or step.stop or (every is not None and step.number % every == 0):
                 _save(fitting, watch, progress, scaler)
@@ -125,18 +125,20 @@ def _report(fitting: Fitting, watch: Supervision, step: Step, progress: Progress
     drawn.advance(1, f"loss {step.loss:.4f}{best}  {rate:,.0f} tokens/s")
 
 
-def _validated(fitting: Fitting, watch: Supervision, progress: Progress, drawn: Bar) -> Progress:
+def _validated(
+    fitting: Fitting, watch: Supervision, validate: Callable[[], Mapping[str, float]], progress: Progress, drawn: Bar
+) -> Progress:
     """Validate, note the metrics, and keep the weights if they are the best so far.
 
     A model that has not come to its final size can neither be the best, nor use up patience.
     """
     started = time.perf_counter()
     drawn.advance(0, "validating")
-    metrics = dict(watch.validate())
+    metrics = dict(validate())
     if watch.metric not in metrics:
         raise UserError(
-            f"evaluation.metric {watch.metric!r} is undefined on the validation split, where no class has rows on both "
-            f"sides; choose one of {', '.join(metrics)}, or a larger validation split"
+            f"evaluation.metric {watch.metric!r} is undefined on the validation split; choose one of "
+            f"{', '.join(metrics)}, or a larger validation split"
         )
     value = metrics[watch.metric]
     best = progress.best_value

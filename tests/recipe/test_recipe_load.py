@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,7 +78,7 @@ def test_six_different_mistakes_are_six_located_lines(recipe_file: Write, monkey
     assert refused(recipe_file(SIX_MISTAKES)) == SIX_LINES.splitlines()
 
 
-def test_mistakes_are_found_fast_and_without_torch(recipe_file: Write) -> None:
+def test_mistakes_are_found_without_the_slow_imports(recipe_file: Write) -> None:
     path = recipe_file(SIX_MISTAKES)
     script = (
         "import sys\nfrom pathlib import Path\nfrom peftlab.recipe.load import read_recipe\n"
@@ -87,12 +86,8 @@ def test_mistakes_are_found_fast_and_without_torch(recipe_file: Write) -> None:
         "try:\n    read_recipe(Path(sys.argv[1]))\nexcept RecipeError as error:\n    print(len(error.mistakes))\n"
         "print(sorted({'torch', 'transformers', 'peft', 'sklearn', 'datasets', 'matplotlib'} & set(sys.modules)))\n"
     )
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
-    seconds = time.monotonic() - started
     assert done.stdout.split("\n")[:2] == ["6", "[]"]
-    # A bound for a busy machine; alone it takes about 0.3 s.
-    assert seconds < 2
 
 
 @pytest.mark.parametrize(
