@@ -131,13 +131,13 @@ class Models:
         if key is None:
             return Served(name, kind, load_predictor(folder), f"model {name}", None, "it has no encoder")
         runs = self._shared.get(key) or SeveralRuns()
+        predictor = _on_shared_encoder(folder, partial(runs.logits, name))
         try:
             runs.add(name, folder)
         except RunError as error:
             # A broken folder raises once more, now on its own; a whole one that changes the encoder loads.
             return Served(name, kind, load_predictor(folder), f"model {name}", None, str(error))
         self._shared[key] = runs
-        predictor = _on_shared_encoder(folder, partial(runs.logits, name))
         lane = f"encoder {'-'.join(key)}" if runs.mixes(name) else f"model {name}"
         return Served(name, kind, predictor, lane, key, None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from peftlab import export
-from peftlab.evaluation.predictor import Predictor
+from peftlab import calibrate, export
+from peftlab.evaluation.predictor import Predictor, load_predictor
+from peftlab.evaluation.several import Row
 from peftlab.serving.limits import Limits
+from peftlab.serving.models import Models
 
 WORDS = ("parcel", "courier", "refund", "card", "screen", "battery", "why", "is", "my", "late", "快", "递", "票", "?")
 
@@ -101,6 +104,28 @@ def test_an_export_is_served_beside_its_run(
         for name in ("run", "export"):
             answer = client.post("/v1/predict", json={"model": name, "text": "refund my card"}).json()["answers"][0]
             assert same(answer, offline["queue"].rows(["refund my card"])[0])
+
+
+def test_a_calibrated_run_says_which_texts_are_routed_in_mixed_batches_too(
+    client_of: Callable[..., TestClient], served_runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """As offline: 24 validation rows do not allow to promise more. The run beside it, not calibrated, says nothing."""
+    folder = tmp_path / "queue"
+    shutil.copytree(served_runs["queue"], folder)
+    assert calibrate.main([str(folder), "--target", "0.2", "--confidence", "0.5"]) == 0
+    texts, folders = made_up(3), {"queue": folder, "urgency": served_runs["urgency"]}
+    expected = load_predictor(folder).rows(texts)
+    models = Models()
+    for name, run in folders.items():
+        models.load(name, run)
+    mixed = models.answer([Row(name, text) for text in texts for name in folders])
+    assert [row.get("routed") for row in mixed[1::2]] == [None] * 3
+    for own, row in zip(mixed[::2], expected, strict=True):
+        assert same(own, row)
+        assert own["routed"] is row["routed"]
+    with client_of(folders) as client:
+        answers = client.post("/v1/predict", json={"model": "queue", "texts": texts}).json()["answers"]
+        assert [answer["routed"] for answer in answers] == [row["routed"] for row in expected]
 
 
 def test_the_words_that_mattered_are_what_their_absence_changes(
