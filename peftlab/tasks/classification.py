@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 METRICS: tuple[str, ...] = ("accuracy", "macro_f1", "micro_f1", "weighted_f1", "roc_auc", "average_precision", "nll")
 DEFAULT_METRIC = "accuracy"
+CURATORS = True
+"""Its rows are texts with labels, on which curators work."""
 
 
 class Config(Record):

@@ -128,7 +128,7 @@ def _fitting(
         model=model.module,
         lengths=tokens.lengths,
         batch=labelled_batches(tokens, torch.from_numpy(splits.train.labels)),
-        row_weights=found.task.row_weights(splits.train.labels, weights, config),
+        row_weights=found.task.row_weights(splits.train.labels, weights, config) * splits.train.row_weights(),
         row_losses=row_losses,
         optimizer=make_optimizer(groups, recipe.optimizer, place.device),
         plan=plan,
