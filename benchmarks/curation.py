@@ -29,7 +29,7 @@ from peftlab.curation.run import Curation, run_curators
 from peftlab.data.rows import Splits
 from peftlab.data.tickets.generate import generate_tickets
 from peftlab.evaluation.intervals import wilson
-from peftlab.evaluation.over_seeds import accuracy_interval, paired_difference
+from peftlab.evaluation.over_seeds import Estimated, accuracy_interval, mean_over_seeds
 from peftlab.recipe.load import read_recipe
 from peftlab.recipe.plugins import load_plugin
 from peftlab.recipe.records import Choice, Record
@@ -109,7 +109,7 @@ def measure(name: str, seeds: list[int], *, action: str, flag: str, split: str) 
         )
         print(by_seed[-1], file=sys.stderr)
     without, curated = np.stack(right["without"]), np.stack(right["with"])
-    difference = paired_difference(curated, without)
+    difference = paired_by_seed(curated, without)
     return {
         "set": name,
         "method": recipe.method.name,
@@ -127,6 +127,14 @@ def measure(name: str, seeds: list[int], *, action: str, flag: str, split: str) 
         "device": processor_name(),
         "finished": now().isoformat(timespec="seconds"),
     }
+
+
+def paired_by_seed(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Estimated:
+    """Return the accuracy of `first` minus that of `second`, [seeds, rows] each, paired by row and by seed.
+
+    By seed too, since both trainings of a seed have the same flipped labels; other seeds and rows stay random.
+    """
+    return mean_over_seeds(first.astype(np.int8) - second.astype(np.int8))  # type: ignore[arg-type]
 
 
 def _with_flips(splits: Splits, case: Case, seed: int) -> tuple[Splits, NDArray[np.int64]]:

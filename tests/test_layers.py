@@ -24,7 +24,7 @@ LAYERS = (
     ("curation",),
     ("methods", "tasks", "curators", "exporters"),
     ("training", "reports"),
-    ("pretraining", "shipping", "suites"),
+    ("pretraining", "shipping", "suites", "labelling"),
 )
 PLUGIN_FOLDERS = ("methods", "tasks", "curators", "exporters")
 BANNED_NAMES = ("utils", "helpers", "common", "misc")
