@@ -24,12 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.curation.rows import Bench
+from peftlab.curation.rows import Bench, Embed
 from peftlab.curation.run import Curation, run_curators
 from peftlab.data.rows import Splits
 from peftlab.data.tickets.generate import generate_tickets
 from peftlab.evaluation.intervals import wilson
 from peftlab.evaluation.over_seeds import Estimated, accuracy_interval, mean_over_seeds
+from peftlab.labelling.cache import kept_on_disk
 from peftlab.recipe.load import read_recipe
 from peftlab.recipe.plugins import load_plugin
 from peftlab.recipe.records import Choice, Record
@@ -50,18 +51,23 @@ STRENGTHS = (0.01, 0.03, 0.1)
 
 @dataclass(frozen=True)
 class Case:
-    """A data set: its recipe, what overrides it, who judges its rows, and the language of a ticket set."""
+    """A data set: its recipe and what overrides it, the curator's judge and action, and the language of a ticket set.
+
+    Actions were chosen on validation: one draw of flips on Banking77 gave 0.9311 with relabelled rows and 0.9351
+    without them (1,002 rows), the tickets 0.8775 and 0.8755 (English), 0.8998 and 0.8998 (Chinese; 4,000 rows each).
+    """
 
     recipe: str
     overrides: tuple[str, ...]
     judge: str
+    action: str
     language: str | None
 
 
 CASES = {
-    "tickets-en": Case("tfidf", (), "tfidf", "en"),
-    "tickets-zh": Case("tfidf", ("data.source=builtin:tickets-zh",), "tfidf", "zh"),
-    "banking77": Case("probe_minilm_banking77", ("data.train_on_validation=false",), "probe", None),
+    "tickets-en": Case("tfidf", (), "tfidf", "relabel", "en"),
+    "tickets-zh": Case("tfidf", ("data.source=builtin:tickets-zh",), "tfidf", "relabel", "zh"),
+    "banking77": Case("probe_minilm_banking77", ("data.train_on_validation=false",), "probe", "drop", None),
 }
 
 
@@ -70,26 +76,31 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("cases", nargs="+", choices=tuple(CASES), metavar="SET")
     asked.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    asked.add_argument("--action", choices=("relabel", "drop"), default="relabel")
+    asked.add_argument("--action", choices=("relabel", "drop"), help="instead of the one chosen for the set")
+    asked.add_argument("--keep", type=Path, help="folder that keeps the embeddings for another call")
     asked.add_argument("--flag", choices=("cautious", "calibrated"), default="cautious")
     asked.add_argument("--split", choices=("validation", "test"), default="test", help="validation: to choose settings")
     words = asked.parse_args()
     for name in words.cases:
-        record = measure(name, words.seeds, action=words.action, flag=words.flag, split=words.split)
+        record = measure(name, words.seeds, action=words.action, flag=words.flag, split=words.split, keep=words.keep)
         print(summary(record))
         if words.split == "test":
             write_json(RESULTS / f"{name}.json", record)
     return 0
 
 
-def measure(name: str, seeds: list[int], *, action: str, flag: str, split: str) -> dict[str, Any]:
+def measure(
+    name: str, seeds: list[int], *, action: str | None, flag: str, split: str, keep: Path | None
+) -> dict[str, Any]:
     """Return the record of one data set: detection and accuracy with and without the curator, a seed and together."""
     case = CASES[name]
     recipe = resolved(read_recipe(ROOT / "recipes" / f"{case.recipe}.toml", case.overrides))
     found = find_inputs(recipe, report_path=None, say=lambda sentence: print(sentence, file=sys.stderr))
-    config = load_plugin("curators", "label_issues").Config(action=action, flag=flag, judge=case.judge)
+    config = load_plugin("curators", "label_issues").Config(action=action or case.action, flag=flag, judge=case.judge)
     by_seed, right = [], {"without": [], "with": []}
     bench = bench_of(found, _cpu())
+    if bench.embed is not None:
+        bench = replace(bench, embed=_embedded_once(bench.embed, found, keep))
     for seed in seeds:
         started = time.perf_counter()
         splits, truth = _with_flips(found.splits, case, seed)
@@ -127,6 +138,16 @@ def measure(name: str, seeds: list[int], *, action: str, flag: str, split: str) 
         "device": processor_name(),
         "finished": now().isoformat(timespec="seconds"),
     }
+
+
+def _embedded_once(embed: Embed, found: Found, keep: Path | None) -> Embed:
+    """Embed all texts of the set, in `keep` where they are kept, and return a function that looks them up."""
+    if keep is not None and found.files is not None:
+        embed = kept_on_disk(embed, keep, [found.files.sha256])
+    splits, known = found.splits, dict[str, NDArray[np.float32]]()
+    for split in (splits.train, splits.validation, splits.test):
+        known |= zip(split.texts, embed(split.texts, split.pairs), strict=True)
+    return lambda texts, _: np.stack([known[text] for text in texts])
 
 
 def paired_by_seed(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Estimated:

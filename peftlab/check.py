@@ -73,6 +73,8 @@ def _plan(recipe: Recipe, found: Found) -> dict[str, Any]:
         "method": recipe.method.name,
         "encoder": None,
     }
+    if recipe.curate:
+        plan["curators"] = [*(choice.name for choice in recipe.curate), "(not run here; rows are those before them)"]
     if found.files is None:
         return plan
     plan["encoder"] = {"requested": found.files.requested, "used": found.files.used, "folder": str(found.files.folder)}

@@ -13,7 +13,7 @@ from peftlab.evaluation.logistic import solve_probe
 
 Judge = Literal["probe", "tfidf"]
 
-PROBE_C = 0.03
+PROBE_C = 0.01
 """Inverse penalty of the probe on standardised embeddings."""
 TFIDF_C = 3.0
 """Inverse penalty of the logistic regression on TF-IDF terms, whose rows have length 1."""

@@ -72,7 +72,9 @@ def run_job(job: Job, console: Console) -> Result | None:
         cpu=time.process_time(),
         earlier_wall=earlier.seconds if earlier is not None else 0.0,
         earlier_cpu=earlier.cpu_seconds if earlier is not None else 0.0,
-        code=code_hash(job.recipe.method.name, job.recipe.task.name),
+        code=code_hash(
+            job.recipe.method.name, job.recipe.task.name, curators=[choice.name for choice in job.recipe.curate]
+        ),
     )
     check_trackers(job.recipe.run.trackers)
     accelerator = Accelerator(log_with=list(job.recipe.run.trackers) or None, project_dir=str(job.folder / "trackers"))

@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from peftlab.training.linear_probe import choose_probe, solve_probe
+from peftlab.evaluation.logistic import solve_probe
+from peftlab.training.linear_probe import choose_probe
 
 DRAW = np.random.default_rng(0)
 FEATURES = (DRAW.normal(size=(120, 6)) * [1, 5, 0.1, 1, 1, 0] + [0, 3, 0, -2, 0, 7]).astype(np.float32)
@@ -36,6 +37,22 @@ def test_a_feature_that_varies_by_rounding_alone_gets_no_weight() -> None:
     assert np.allclose(weight[:, :6], without, atol=1e-4)
 
 
+def test_a_row_of_weight_two_counts_as_two_rows() -> None:
+    weights = np.where(np.arange(120) < 40, 2.0, 1.0).astype(np.float32)
+    # Standardised as the weighed rows are not, so repeated rows must not move mean and deviation.
+    centred = FEATURES - FEATURES.mean(0)
+    features = np.concatenate([centred, -centred])
+    labels, weights = np.concatenate([THREE, THREE]), np.concatenate([weights, weights])
+    weighed = solve_probe(features, labels, c=0.5, max_iterations=1000, seed=0, weights=weights)
+    twice = np.repeat(np.arange(240), weights.astype(int))
+    scale = features.std(0) / np.maximum(features[twice].std(0), 1e-12)
+    repeated = solve_probe(features[twice] * scale, labels[twice], c=0.5, max_iterations=1000, seed=0)
+
+    assert np.allclose(features @ weighed[0].T + weighed[1], features * scale @ repeated[0].T + repeated[1], atol=2e-2)
+    plain = solve_probe(features, labels, c=0.5, max_iterations=1000, seed=0)
+    assert not np.allclose(weighed[0], plain[0], atol=2e-2)
+
+
 def test_two_classes_give_two_opposite_rows() -> None:
     """Their softmax is the logistic of scikit-learn's one row."""
     labels = (THREE == 1).astype(np.int64)
@@ -59,7 +76,9 @@ def test_a_label_that_no_row_or_every_row_has_is_a_constant() -> None:
 def test_the_penalty_is_chosen_on_validation_and_ties_take_the_stronger_one() -> None:
     """A named one is not searched."""
     splits: Any = SimpleNamespace(
-        train=SimpleNamespace(labels=THREE), validation=SimpleNamespace(labels=THREE[:30]), multi_label=False
+        train=SimpleNamespace(labels=THREE, weights=None),
+        validation=SimpleNamespace(labels=THREE[:30]),
+        multi_label=False,
     )
     chosen = choose_probe(FEATURES, FEATURES[:30], splits, c="auto", seed=0)
     accuracies = {
