@@ -80,10 +80,12 @@ def _label(asked: argparse.Namespace) -> int:
     quiet_libraries()
     from rich.console import Console
 
+    from peftlab.labelling.desk import refuse_other_rows
     from peftlab.training.prepare import find_inputs
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     found = find_inputs(recipe, report_path=None, say=console.print)
+    refuse_other_rows(found)
     if asked.simulate:
         answer = _simulated(asked, found, console.print)
     else:

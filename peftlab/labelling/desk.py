@@ -84,16 +84,22 @@ class Desk:
         return measure_curve(len(known.labels), fit, seed=self.seed)
 
 
+def refuse_other_rows(found: Found) -> None:
+    """Raise UserError where the recipe's rows are no texts with one label each, or it has no encoder."""
+    if "curate" not in found.task.FEATURES or found.splits.multi_label:
+        raise UserError(f"{found.recipe.path}: peftlab label needs rows of text and one label each")
+    if found.recipe.encoder is None:
+        raise UserError(f"{found.recipe.path}: labelling chooses by frozen embeddings; add [encoder] with name")
+
+
 def set_desk(found: Found, rows: PoolRows, folder: Path, device: torch.device) -> Desk:
     """Embed the pool, training and validation rows with the recipe's encoder, or take them from `folder`."""
     bench = bench_of(found, device)
     if bench.embed is None or found.recipe.encoder is None:
-        raise UserError(f"{found.recipe.path}: labelling chooses by frozen embeddings; add [encoder] with name")
+        raise AssertionError("the recipe is checked to have an encoder")
     sha256 = found.files.sha256 if found.files is not None else None
     embed = kept_on_disk(bench.embed, folder, [sha256, found.recipe.encoder.model_dump(mode="json")])
     splits = found.splits
-    if splits.multi_label:
-        raise UserError(f"{found.recipe.path}: labelling needs one label a row, and task.multi_label is true")
     train, validation = (Embedded(embed(one.texts, one.pairs), one.labels) for one in (splits.train, splits.validation))
     pool = embed(rows.texts, rows.pairs)
     return Desk(rows, pool, train, validation, len(splits.label_names), found.recipe.train.seed)

@@ -60,7 +60,7 @@ def curator_checks(choices: Choices, task: Choice[Record] | None, encoder: Encod
         if absent:
             expected = f"{choice.name} needs the package {absent[0]}, which is not installed"
             yield Finding((*path, "name"), expected, 'pip install "peftlab[curate]"')
-        if task is not None and not getattr(plugins.load_plugin("tasks", task.name), "CURATORS", False):
+        if task is not None and "curate" not in plugins.load_plugin("tasks", task.name).FEATURES:
             yield Finding((*path, "name"), f"curators work on rows of text and label, and {task.name} has others")
         elif task is not None and module.SINGLE_LABEL and getattr(task.config, "multi_label", False):
             expected = f"{choice.name} needs one label a row, and task.multi_label is true"

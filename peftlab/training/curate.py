@@ -54,10 +54,10 @@ def tell(done: Curation, say: Callable[[str], None]) -> None:
 
 def own_training_rows(found: Found) -> Split:
     """Return the rows of the training split, without validation rows that the recipe also trains on."""
-    split, held = found.splits.train, len(found.splits.validation)
+    split: Split = found.splits.train
     if found.validates:
         return split
-    end = len(split) - held
+    end = len(split) - len(found.splits.validation)
     pairs = None if split.pairs is None else split.pairs[:end]
     return Split(split.name, split.ids[:end], split.texts[:end], pairs, split.labels[:end])
 

@@ -25,8 +25,7 @@ from peftlab.training.tracking import check_trackers, start_trackers
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from peftlab.evaluation.classification_scores import Scores
-    from peftlab.runs.result import Result
+    from peftlab.runs.result import Result, TaskScores
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,9 @@ def _announce(found: Found, console: Console) -> None:
         console.print(f"encoder {files.used} from {files.folder}")
     shown = (splits.train, *([splits.validation] if found.validates else []), splits.test)
     rows = ", ".join(f"{len(split):,} {split.name}" for split in shown)
-    console.print(f"data: {rows} rows, {len(splits.label_names)} labels, from {splits.source['used']}")
+    labels = found.task.labels(splits)
+    counted = f" {len(labels)} labels," if labels else ""
+    console.print(f"data: {rows} rows,{counted} from {splits.source['used']}")
 
 
 def _solve(found: Found, sitting: Sitting) -> Outcome:
@@ -179,24 +180,14 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
     result = result.model_copy(update={"notes": tuple(notes)})
     write_result(job.folder, result)
     shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
-    _tell(job, result, sitting.console)
+    _tell(job, result, found.task.HEADLINE, sitting.console)
     return result
 
 
-def _score_test(job: Job, found: Found, outcome: Outcome) -> Scores:
-    from peftlab.evaluation.predictions import write_predictions
-
+def _score_test(job: Job, found: Found, outcome: Outcome) -> TaskScores:
     splits, config = found.splits, found.recipe.task.config
-    write_predictions(
-        job.folder / "predictions.jsonl",
-        splits.test.ids,
-        outcome.test_logits,
-        splits.test.labels,
-        splits.label_names,
-        multi_label=splits.multi_label,
-        threshold=getattr(config, "threshold", 0.5),
-    )
-    scores: Scores = found.task.score(outcome.test_logits, splits.test, splits, config)
+    found.task.write_predictions(job.folder / "predictions.jsonl", outcome.test_outputs, splits.test, splits, config)
+    scores: TaskScores = found.task.score(outcome.test_outputs, splits.test, splits, config)
     return scores
 
 
@@ -214,16 +205,16 @@ def _write_report(job: Job, found: Found, sitting: Sitting, result: Result) -> N
         sitting.say(f"figures and model card could not be written: {type(error).__name__}: {error}")
 
 
-def _tell(job: Job, result: Result, console: Console) -> None:
+def _tell(job: Job, result: Result, headline: str, console: Console) -> None:
     if result.status == "validated":
         shown = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.validation.items())
         console.print(f"[bold]test not scored[/bold], as evaluation.score_test says; validation: {shown}")
         return
     parameters = result.parameters
-    accuracy = result.metrics.test["accuracy"]
+    best = result.metrics.test[headline]
     console.print(
-        f"[bold]test accuracy {accuracy.value:.4f}[/bold] (95 % interval {accuracy.low:.4f} to {accuracy.high:.4f}, "
-        f"n = {accuracy.n:,})"
+        f"[bold]test {headline} {best.value:.4f}[/bold] (95 % interval {best.low:.4f} to {best.high:.4f}, "
+        f"n = {best.n:,})"
     )
     if result.target is not None:
         console.print(f"target {result.target.asked:g}: {result.target.verdict.replace('_', ' ')}")

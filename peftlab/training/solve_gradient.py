@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.data.tokens import Tokens, labelled_batches
 from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.trainable import count_parameters
-from peftlab.evaluation.forward import logits_of
+from peftlab.evaluation.forward import Passes
 from peftlab.recipe.resolve import recipe_hash
 from peftlab.training.checkpoints import Progress
 from peftlab.training.loop import Fitting
@@ -24,11 +24,6 @@ from peftlab.training.save import save_and_prove
 from peftlab.training.signals import StopWish, stop_on_signals
 from peftlab.training.solve_probe import probe_head
 from peftlab.training.supervise import Supervision, train
-
-if TYPE_CHECKING:
-    import torch
-
-    from peftlab.data.rows import Split
 
 
 def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
@@ -58,13 +53,12 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         progress = train(fitting, watch)
     ranks = hooks.finish() if hooks.finish is not None else None
     started = time.perf_counter()
-    shown = partial(_logits, model, sitting=sitting, batch_size=recipe.evaluation.batch_size)
-    validation = _validate(found, shown(tokens["validation"])) if found.validates else {}
-    test_logits = shown(tokens["test"])
+    validation = _validate(found, model, tokens["validation"], sitting) if found.validates else {}
+    test_outputs = found.task.outputs(model.module, tokens["test"], recipe, _passes(found, sitting))
     seconds = time.perf_counter() - started
     saved = save_and_prove(found, model, tokens["test"], sitting)
     return Outcome(
-        test_logits=test_logits,
+        test_outputs=test_outputs,
         validation=validation,
         trainable=model.counts.trainable,
         total=model.counts.total,
@@ -107,19 +101,10 @@ def _announce(model: Model, plan: Plan, sitting: Sitting) -> None:
 
 
 def _fitting(
-    found: Found, model: Model, tokens: Tokens, plan: Plan, hooks: Hooks, sitting: Sitting, wish: StopWish
+    found: Found, model: Model, tokens: Any, plan: Plan, hooks: Hooks, sitting: Sitting, wish: StopWish
 ) -> Fitting:
-    import torch
-
     recipe, splits, place = found.recipe, found.splits, sitting.placement
-    config = recipe.task.config
-    weights = found.task.label_weights(config, splits)
-    on_device = torch.from_numpy(weights).to(place.device) if weights is not None else None
-
-    def row_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        losses: torch.Tensor = found.task.row_losses(logits, targets, on_device, config)
-        return losses
-
+    objective = found.task.objective(tokens, splits, recipe, model.module, place.device)
     rate = recipe.train.learning_rate
     if rate == "auto":
         rate = found.method.LEARNING_RATE.default
@@ -127,38 +112,30 @@ def _fitting(
     return Fitting(
         model=model.module,
         lengths=tokens.lengths,
-        batch=labelled_batches(tokens, torch.from_numpy(splits.train.labels)),
-        row_weights=found.task.row_weights(splits.train.labels, weights, config) * splits.train.row_weights(),
-        row_losses=row_losses,
+        batch=objective.batch,
+        row_weights=objective.row_weights,
+        row_losses=objective.row_losses,
         optimizer=make_optimizer(groups, recipe.optimizer, place.device),
         plan=plan,
         schedule=recipe.train.schedule,
         clip=recipe.optimizer.clip,
         seed=recipe.train.seed,
         placement=place,
-        describe_rows=partial(_describe, splits.train),
+        describe_rows=partial(_describe, splits.train.ids),
         stop_asked=wish.asked,
         hooks=hooks,
     )
 
 
-def _supervision(
-    found: Found, model: Model, tokens: Tokens, plan: Plan, sitting: Sitting, wish: StopWish
-) -> Supervision:
-    from peftlab.evaluation.classification_scores import METRICS
-
+def _supervision(found: Found, model: Model, tokens: Any, plan: Plan, sitting: Sitting, wish: StopWish) -> Supervision:
     recipe, splits = found.recipe, found.splits
     metric = recipe.evaluation.metric
-
-    def validate() -> dict[str, float]:
-        return _validate(found, _logits(model, tokens, sitting=sitting, batch_size=recipe.evaluation.batch_size))
-
     return Supervision(
         folder=sitting.folder,
         console=sitting.console,
-        validate=validate if found.validates else None,
+        validate=partial(_validate, found, model, tokens, sitting) if found.validates else None,
         metric=metric,
-        lower_is_better=not METRICS[metric].higher_is_better,
+        lower_is_better=metric in found.task.LOWER_IS_BETTER,
         patience=recipe.evaluation.patience,
         checkpoint_every=recipe.run.checkpoint_every,
         identity={
@@ -175,21 +152,20 @@ def _supervision(
     )
 
 
-def _validate(found: Found, logits: NDArray[np.float32]) -> dict[str, float]:
-    splits = found.splits
-    values: dict[str, float] = found.task.point_metrics(logits, splits.validation, splits, found.recipe.task.config)
+def _validate(found: Found, model: Model, tokens: Any, sitting: Sitting) -> dict[str, float]:
+    splits, recipe = found.splits, found.recipe
+    outputs = found.task.outputs(model.module, tokens, recipe, _passes(found, sitting))
+    values: dict[str, float] = found.task.point_metrics(outputs, splits.validation, splits, recipe.task.config)
     return values
 
 
-def _logits(model: Model, tokens: Tokens, *, sitting: Sitting, batch_size: int) -> NDArray[np.float32]:
+def _passes(found: Found, sitting: Sitting) -> Passes:
     place = sitting.placement
-    return logits_of(
-        model.module, tokens, batch_size=batch_size, device=place.device, rank=place.rank, world=place.world
-    )
+    return Passes(found.recipe.evaluation.batch_size, place.device, place.rank, place.world)
 
 
-def _describe(split: Split, rows: NDArray[np.int64]) -> str:
-    shown = ", ".join(split.ids[row] for row in rows[:8])
+def _describe(ids: Sequence[str], rows: NDArray[np.int64]) -> str:
+    shown = ", ".join(ids[row] for row in rows[:8])
     return shown if len(rows) <= 8 else f"{shown} and {len(rows) - 8} more"
 
 

@@ -30,7 +30,7 @@ def solve_by_itself(found: Found, sitting: Sitting) -> Outcome:
     write_model_record(sitting.folder, record)
     again = method.logits(method.load(folder), splits.test.texts, splits.test.pairs)
     return Outcome(
-        test_logits=test_logits,
+        test_outputs=test_logits,
         validation=found.task.point_metrics(validation_logits, splits.validation, splits, recipe.task.config),
         trainable=model.parameters,
         total=model.parameters,

@@ -37,7 +37,7 @@ def solve_by_probe(found: Found, sitting: Sitting) -> Outcome:
     test_seconds = time.perf_counter() - started - seconds
     saved = save_and_prove(found, model, tokens["test"], sitting)
     return Outcome(
-        test_logits=logits["test"],
+        test_outputs=logits["test"],
         validation=found.task.point_metrics(logits["validation"], splits.validation, splits, recipe.task.config)
         if found.validates
         else {},

@@ -133,6 +133,16 @@ def test_what_is_missing_on_the_command_line_is_said(run: Label) -> None:
     assert "--budget N, --take FILE or both" in said
 
 
+def test_a_recipe_without_an_encoder_is_refused_with_what_to_add(
+    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_tickets: Callable[..., Path]
+) -> None:
+    recipe = tmp_path / "plain.toml"
+    files = "\n".join(f'{split} = "{tiny_tickets() / split}.jsonl"' for split in ("train", "validation", "test"))
+    recipe.write_text(f'[task]\nname = "classification"\n[data]\n{files}\n[method]\nname = "tfidf"\n', "utf-8")
+    assert label.main([str(pool), "--recipe", str(recipe), "--budget", "3"]) == 2
+    assert "add [encoder] with name" in capsys.readouterr().err
+
+
 def test_a_simulation_compares_all_strategies_on_validation(run: Label) -> None:
     code, answer, said = run("--simulate", "--start", "9", "--most", "60", "--budget", "17", with_pool=False)
     assert code == 0
