@@ -15,9 +15,15 @@ _MOST_TOKENS = 128
 def there_and_back(texts: Sequence[str], there: Path, back: Path) -> list[str]:
     """Return each text translated by `there` and then by `back`; greedy, so that the same texts come out every time.
 
+    A text that `there` answers with nothing comes back empty.
     Raises EncoderError where a folder holds no such model.
     """
-    return _translated(_translated(list(texts), there), back)
+    translated = _translated(list(texts), there)
+    full = [place for place, text in enumerate(translated) if text.strip()]
+    returned = ["" for _ in texts]
+    for place, text in zip(full, _translated([translated[place] for place in full], back), strict=True):
+        returned[place] = text
+    return returned
 
 
 def _translated(texts: list[str], folder: Path) -> list[str]:
