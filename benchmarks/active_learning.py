@@ -24,7 +24,7 @@ from peftlab.evaluation.over_seeds import accuracy_interval
 from peftlab.labelling.curve import gain_of_more, measure_curve
 from peftlab.labelling.desk import STRENGTHS
 from peftlab.labelling.simulate import Embedded, Plan, labels_needed, probabilities_of, simulate
-from peftlab.labelling.strategies import ABOUT, STRATEGIES
+from peftlab.labelling.strategies import ABOUT, STRATEGIES, Strategy
 from peftlab.recipe.load import read_recipe
 from peftlab.recipe.resolve import resolved
 from peftlab.runs.environment import git_commit, processor_name, versions
@@ -44,9 +44,9 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     asked.add_argument("--start", type=int, default=400)
-    asked.add_argument("--step", type=int, default=300)
+    asked.add_argument("--step", type=int, default=600)
     asked.add_argument("--most", type=int, default=4000)
-    asked.add_argument("--keep", type=Path, help="folder that keeps the embeddings for another call")
+    asked.add_argument("--keep", type=Path, help="folder that keeps embeddings and finished runs for another call")
     words = asked.parse_args()
     record = measure(words.seeds, words.start, words.step, words.most, words.keep)
     write_json(RECORD, record)
@@ -83,9 +83,7 @@ def measure(seeds: list[int], start: int, step: int, most: int, keep: Path | Non
     seconds = {}
     for strategy in STRATEGIES:
         began = time.perf_counter()
-        runs = [
-            simulate(strategy, pool, [validation, test], plan, classes=classes, seed=seed, say=_tell) for seed in seeds
-        ]
+        runs = [_run(strategy, pool, (validation, test), plan, classes=classes, seed=seed, keep=keep) for seed in seeds]
         seconds[strategy] = round(time.perf_counter() - began, 1)
         right[strategy] = {name: np.stack([run[place] for run in runs]) for place, name in enumerate(SPLITS)}
     strategies = {
@@ -116,6 +114,28 @@ def measure(seeds: list[int], start: int, step: int, most: int, keep: Path | Non
         "device": processor_name(),
         "finished": now().isoformat(timespec="seconds"),
     }
+
+
+def _run(
+    strategy: Strategy,
+    pool: Embedded,
+    held_out: tuple[Embedded, Embedded],
+    plan: Plan,
+    *,
+    classes: int,
+    seed: int,
+    keep: Path | None,
+) -> list[NDArray[np.bool_]]:
+    """Return one simulation on validation and test, [points, rows] each; from `keep` where it is finished there."""
+    name = f"{strategy}-{seed}-{plan.start}-{plan.step}-{plan.most}-{plan.c:g}.npz"
+    path = keep / name if keep is not None else None
+    if path is not None and path.is_file():
+        with np.load(path) as kept:
+            return [kept[split] for split in SPLITS]
+    right = simulate(strategy, pool, held_out, plan, classes=classes, seed=seed, say=_tell)
+    if path is not None:
+        np.savez(path, **dict(zip(SPLITS, right, strict=True)))
+    return right
 
 
 def _accuracy(known: Embedded, held_out: Embedded, classes: int, c: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from peftlab.curation.rows import ReviewRow
+from peftlab.curation.rows import Bench, Change, Curated, ReviewRow, Rows
 from peftlab.errors import DataError
 from peftlab.runs.files import write_text
 
@@ -63,6 +63,47 @@ def read_review(path: Path) -> list[Decision]:
             raise DataError(f"{path}:{one.line}: row {one.row} stands here twice; keep one of both lines")
         found[one.row] = one
     return list(found.values())
+
+
+def decided(rows: Rows, name: str, bench: Bench) -> Curated:
+    """Return what a person decided in the review file `name`, looked for beside the recipe and then from here.
+
+    Raises DataError, with the line, where the file is of other rows or names a label that there is none of.
+    """
+    path = next((place for place in (bench.folder / name, Path(name)) if place.is_file()), None)
+    if path is None:
+        raise DataError(f'curate.review: no file "{name}"; looked for in {bench.folder} and {Path.cwd()}')
+    place_of = {int(number): place for place, number in enumerate(rows.numbers)}
+    changes: list[Change] = []
+    decisions = read_review(path)
+    for one in decisions:
+        place = place_of.get(one.row)
+        if place is None or text_check(rows.text(place)) != one.check:
+            raise DataError(
+                f"{path}:{one.line}: row {one.row} is not the row that was reviewed; the training rows have changed, "
+                "so run peftlab curate again without review"
+            )
+        if one.decision == "relabel" and one.new_label not in bench.label_names:
+            raise DataError(
+                f"{path}:{one.line}: new_label is {one.new_label!r}; expected one of {', '.join(bench.label_names)}"
+            )
+        label = "|".join(bench.labels_of(rows, place))
+        if one.decision == "keep" or (one.decision == "relabel" and one.new_label == label):
+            continue
+        row = ReviewRow(one.row, "", label, one.new_label, one.suspicion, one.decision, "")
+        weight = float(rows.split.row_weights()[place])
+        changes.append(change_of(row, one.decision, one.new_label, weight, "decided in the review file"))
+    return Curated(changes, {"judge": "review", "reviewed": len(decisions)})
+
+
+def change_of(row: ReviewRow, decision: str, label: str, weight: float, why: str) -> Change:
+    """Return the change that `decision` means for a row of `weight`; weighed down, it counts as its label is trusted."""
+    score = round(1.0 - row.suspicion, 6)
+    if decision == "relabel":
+        return Change("relabel", row.row, why, labels=(label,), score=score)
+    if decision == "drop":
+        return Change("drop", row.row, why, score=score)
+    return Change("weight", row.row, why, weight=weight * score, score=score)
 
 
 def _decision(path: Path, line: int, record: dict[str, str]) -> Decision:

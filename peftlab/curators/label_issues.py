@@ -9,7 +9,6 @@ and feed back (`review`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -17,9 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from peftlab.curation.folds import Judge, features_of, fold_probabilities, single_label
-from peftlab.curation.review import Decision, read_review, text_check
-from peftlab.curation.rows import Bench, Change, Curated, ReviewRow, Rows
-from peftlab.errors import DataError
+from peftlab.curation.review import decided
+from peftlab.curation.rows import Bench, Curated, ReviewRow, Rows
 from peftlab.recipe.records import Record
 
 PACKAGES = ("cleanlab",)
@@ -53,7 +51,7 @@ def checks(config: Config, has_encoder: bool) -> Iterator[tuple[str, str, str | 
 def curate(rows: Rows, config: Config, bench: Bench) -> Curated:
     """Return what is to be done with the flagged rows; with `review` what a person decided."""
     if config.review is not None:
-        return _decided(rows, config.review, bench)
+        return decided(rows, config.review, bench)
     labels = single_label(rows)
     judge, probabilities = _best_judge(rows, labels, config, bench)
     order, quality, figures = flagged_rows(labels, probabilities, config.flag)
@@ -71,7 +69,7 @@ def curate(rows: Rows, config: Config, bench: Bench) -> Curated:
         for place in order.tolist()
     ]
     changes = [
-        _change(
+        change_of(
             row, config.action, row.suggested, float(rows.split.row_weights()[place]), "the judge finds it likelier"
         )
         for row, place in zip(review, order.tolist(), strict=True)
@@ -132,42 +130,3 @@ def flagged_rows(
     order = np.argsort(quality, kind="stable")
     order = order[probabilities.argmax(1)[order] != labels[order]][: counts[flag]]
     return order, quality, {"noise_rate": noise.to_dict(), "ceiling": ceiling.to_dict()}
-
-
-def _change(row: ReviewRow, action: str, label: str, weight: float, why: str) -> Change:
-    score = round(1.0 - row.suspicion, 6)
-    if action == "relabel":
-        return Change("relabel", row.row, why, labels=(label,), score=score)
-    if action == "drop":
-        return Change("drop", row.row, why, score=score)
-    return Change("weight", row.row, why, weight=weight * score, score=score)
-
-
-def _decided(rows: Rows, name: str, bench: Bench) -> Curated:
-    """Return the decisions of the review file `name`; DataError where it is of other rows or names no label."""
-    path = next((place for place in (bench.folder / name, Path(name)) if place.is_file()), None)
-    if path is None:
-        raise DataError(f'curate.review: no file "{name}"; looked for in {bench.folder} and {Path.cwd()}')
-    place_of = {int(number): place for place, number in enumerate(rows.numbers)}
-    changes: list[Change] = []
-    decisions = read_review(path)
-    for one in decisions:
-        place = place_of.get(one.row)
-        if place is None or text_check(rows.text(place)) != one.check:
-            raise DataError(
-                f"{path}:{one.line}: row {one.row} is not the row that was reviewed; the training rows have changed, "
-                "so run peftlab curate again without review"
-            )
-        if one.decision == "relabel" and one.new_label not in bench.label_names:
-            raise DataError(
-                f"{path}:{one.line}: new_label is {one.new_label!r}; expected one of {', '.join(bench.label_names)}"
-            )
-        changes += _by_person(one, bench.labels_of(rows, place)[0], float(rows.split.row_weights()[place]))
-    return Curated(changes, {"judge": "review", "reviewed": len(decisions)})
-
-
-def _by_person(one: Decision, label: str, weight: float) -> list[Change]:
-    if one.decision == "keep" or (one.decision == "relabel" and one.new_label == label):
-        return []
-    row = ReviewRow(one.row, "", label, one.new_label, one.suspicion, one.decision, "")
-    return [_change(row, one.decision, one.new_label, weight, "decided in the review file")]

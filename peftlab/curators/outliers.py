@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from peftlab.curation.folds import chosen_judge, features_of
+from peftlab.curation.review import decided
 from peftlab.curation.rows import Bench, Change, Curated, ReviewRow, Rows
 from peftlab.recipe.records import Positive, Record
 
@@ -32,6 +33,8 @@ class Config(Record):
     """Nearest neighbours over which the distance is averaged."""
     space: Literal["auto", "probe", "tfidf"] = "auto"
     """`probe`: frozen embeddings; `tfidf`: terms; `auto`: `probe` where the recipe has an encoder."""
+    review: str | None = None
+    """CSV that a person has corrected: its decisions are carried out, and nothing is measured."""
 
 
 def checks(config: Config, has_encoder: bool) -> Iterator[tuple[str, str, str | None]]:
@@ -42,6 +45,8 @@ def checks(config: Config, has_encoder: bool) -> Iterator[tuple[str, str, str | 
 
 def curate(rows: Rows, config: Config, bench: Bench) -> Curated:
     """Return the farthest rows, to look at or to drop."""
+    if config.review is not None:
+        return decided(rows, config.review, bench)
     space = chosen_judge(config.space, bench)
     distance = _distances(features_of(space, rows.split.texts, rows.split.pairs, bench), config.neighbours)
     farthest = np.argsort(-distance, kind="stable")[: round(config.share * len(rows))].tolist()

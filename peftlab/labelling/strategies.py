@@ -83,7 +83,9 @@ def _nearest_to_centres(
 
     if count >= len(features):
         return np.arange(len(features))
-    model = MiniBatchKMeans(n_clusters=count, random_state=seed, n_init=1, max_iter=20, batch_size=4096)
+    # A few passes: centres that are a little off still lie apart, and a pool may have many thousand rows.
+    size = max(1024, count)
+    model = MiniBatchKMeans(n_clusters=count, random_state=seed, n_init=1, max_iter=5, batch_size=size)
     model.fit(features, sample_weight=weights)
     distance = model.transform(features)
     chosen: list[int] = []

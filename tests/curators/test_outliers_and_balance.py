@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from peftlab.curation.rows import Curated, Rows
+from peftlab.curation.review import write_review
+from peftlab.curation.rows import Bench, Curated, Rows
 
 Run = Callable[..., tuple[Rows, Curated]]
 
@@ -24,6 +26,17 @@ def test_the_row_that_is_like_no_other_is_reported_first_and_dropped_where_asked
     assert len(done.review) == 3
     after, _ = curate("outliers", rows, share=0.02, action="drop")
     assert after.numbers.tolist() == list(range(1, 60))
+
+
+def test_what_a_person_decides_about_outliers_is_carried_out(
+    tickets: Callable[..., Rows], curate: Run, bench: Bench
+) -> None:
+    rows = tickets(rows=60)
+    review = curate("outliers", rows, share=0.05)[1].review
+    write_review(bench.folder / "far", [replace(review[0], decision="drop"), *review[1:]], bench.label_names)
+    after, done = curate("outliers", rows, review="far.csv")
+    assert [change.row for change in done.changes] == [review[0].row]
+    assert len(after) == 59
 
 
 @pytest.fixture
