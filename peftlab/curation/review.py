@@ -97,7 +97,7 @@ def decided(rows: Rows, name: str, bench: Bench) -> Curated:
 
 
 def change_of(row: ReviewRow, decision: str, label: str, weight: float, why: str) -> Change:
-    """Return the change that `decision` means for a row of `weight`; weighed down, it counts as its label is trusted."""
+    """Return the change that `decision` means for a row of this `weight`: it then counts as its label is trusted."""
     score = round(1.0 - row.suspicion, 6)
     if decision == "relabel":
         return Change("relabel", row.row, why, labels=(label,), score=score)

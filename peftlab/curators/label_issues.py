@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from peftlab.curation.folds import Judge, features_of, fold_probabilities, single_label
-from peftlab.curation.review import decided
+from peftlab.curation.review import change_of, decided
 from peftlab.curation.rows import Bench, Curated, ReviewRow, Rows
 from peftlab.recipe.records import Record
 
