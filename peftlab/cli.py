@@ -15,6 +15,8 @@ from peftlab.programs import EXIT_CODES, run_program
 VERBS = {
     "train": ("peftlab.train", "train, score and save one recipe"),
     "check": ("peftlab.check", "find every mistake in a recipe and its data, and print the plan, without training"),
+    "curate": ("peftlab.curate", "run the curators of a recipe on its training rows, and write what to review"),
+    "label": ("peftlab.label", "choose which rows to label next, and say what more labels would bring"),
     "bench": ("peftlab.bench", "run a suite: recipes x seeds, recorded, and none of them twice"),
     "calibrate": ("peftlab.calibrate", "find which texts a run may route without people, at a promised accuracy"),
     "predict": ("peftlab.predict", "label texts with a finished run or an export"),

@@ -21,12 +21,13 @@ LAYERS = (
     ("runs", "recipe"),
     ("data", "encoders"),
     ("evaluation",),
-    ("methods", "tasks", "exporters"),
+    ("curation",),
+    ("methods", "tasks", "curators", "exporters"),
     ("training", "reports"),
-    ("pretraining", "shipping", "suites"),
+    ("pretraining", "shipping", "suites", "labelling"),
     ("serving",),
 )
-PLUGIN_FOLDERS = ("methods", "tasks", "exporters")
+PLUGIN_FOLDERS = ("methods", "tasks", "curators", "exporters")
 BANNED_NAMES = ("utils", "helpers", "common", "misc")
 HEAVY = ("torch", "transformers", "peft", "sklearn", "matplotlib", "datasets", "evaluate", "accelerate", "pyarrow")
 HEAVY += ("fastapi", "uvicorn")

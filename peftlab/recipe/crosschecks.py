@@ -15,6 +15,7 @@ from typing import Any
 
 from peftlab.recipe import plugins
 from peftlab.recipe.expectations import as_toml
+from peftlab.recipe.plugin_lists import Choices, curator_checks
 from peftlab.recipe.pretraining import Architecture, Corpus, Masking
 from peftlab.recipe.records import Choice, Data, Encoder, Evaluation, Head, Optimizer, Record, Train
 from peftlab.recipe.source import Finding, Source
@@ -30,6 +31,7 @@ class Draft:
     encoder: Encoder | None
     task: Choice[Record] | None
     data: Data | None
+    curate: Choices | None
     head: Head | None
     method: Choice[Record] | None
     train: Train | None
@@ -43,6 +45,8 @@ def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
         yield from _encoder_names(draft.encoder)
     if draft.data is not None:
         yield from _data(draft.data, source, draft.task.name if draft.task is not None else None)
+    if draft.curate is not None:
+        yield from curator_checks(draft.curate, draft.task, draft.encoder)
     if draft.method is not None:
         yield from _method(draft, draft.method)
     if draft.task is not None and draft.evaluation is not None:

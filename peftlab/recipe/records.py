@@ -261,6 +261,7 @@ class Recipe(BaseModel):
     encoder: Encoder | None
     task: Choice[Record]
     data: Data
+    curate: tuple[Choice[Record], ...] = ()
     head: Head = Head()
     method: Choice[Record]
     train: Train = Train()

@@ -76,11 +76,13 @@ def recipe_hash(recipe: Recipe | PretrainRecipe) -> str:
 
 def _tables(recipe: Recipe | PretrainRecipe) -> dict[str, Any]:
     """Return the sections of `recipe` as TOML tables."""
-    tables = {}
+    tables: dict[str, Any] = {}
     for section in sections(type(recipe)):
         match getattr(recipe, section):
             case Choice(name=name, config=config):
                 tables[section] = {"name": name, **_table(config)}
+            case (Choice(), *_) as choices:
+                tables[section] = [{"name": choice.name, **_table(choice.config)} for choice in choices]
             case Record() as record:
                 tables[section] = _table(record)
     return tables

@@ -85,7 +85,7 @@ def plan_run(arm: Arm, name: str, seed: int, inputs: Inputs, more: tuple[str, ..
         inputs.note(UserError(text))
     elif found.splits.multi_label:
         inputs.note(UserError(f"{arm.path}: has several labels a row; a suite compares single-label recipes only"))
-    code = code_hash(recipe.method.name, recipe.task.name)
+    code = code_hash(recipe.method.name, recipe.task.name, curators=[one.name for one in recipe.curate])
     key = RunKey(recipe_hash(recipe), found.splits.fingerprint, code)
     overrides = (*arm.overrides(seed, *more), *QUIET)
     return PlannedRun(Order(name, str(arm.path), overrides, key, str(Path.cwd())), arm.name, recipe)

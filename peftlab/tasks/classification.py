@@ -36,7 +36,7 @@ HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1"}
 BUILTIN_SETS = ("tickets-en", "tickets-zh")
 SOLVERS = ("gradient", "linear_probe", "own")
 EXPORTS = "all"
-FEATURES = ("combine", "several", "suites")
+FEATURES = ("combine", "curate", "several", "suites")
 METRICS: tuple[str, ...] = ("accuracy", "macro_f1", "micro_f1", "weighted_f1", "roc_auc", "average_precision", "nll")
 LOWER_IS_BETTER = ("nll",)
 DEFAULT_METRIC = "accuracy"
@@ -140,7 +140,7 @@ def objective(
     return Objective(
         batch=labelled_batches(encoded, torch.from_numpy(gold)),
         row_losses=losses,
-        row_weights=row_weights(gold, weights, config),
+        row_weights=row_weights(gold, weights, config) * splits.train.row_weights(),
     )
 
 

@@ -16,6 +16,7 @@ from peftlab.runs.files import write_text
 from peftlab.runs.folder import now, write_environment
 from peftlab.runs.model_record import RECIPE
 from peftlab.training.checkpoints import saved_progress
+from peftlab.training.curate import FOLDER, curated
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.placement import place
 from peftlab.training.prepare import Found, find_inputs
@@ -70,7 +71,9 @@ def run_job(job: Job, console: Console) -> Result | None:
         cpu=time.process_time(),
         earlier_wall=earlier.seconds if earlier is not None else 0.0,
         earlier_cpu=earlier.cpu_seconds if earlier is not None else 0.0,
-        code=code_hash(job.recipe.method.name, job.recipe.task.name),
+        code=code_hash(
+            job.recipe.method.name, job.recipe.task.name, curators=[choice.name for choice in job.recipe.curate]
+        ),
     )
     check_trackers(job.recipe.run.trackers)
     accelerator = Accelerator(log_with=list(job.recipe.run.trackers) or None, project_dir=str(job.folder / "trackers"))
@@ -87,6 +90,8 @@ def run_job(job: Job, console: Console) -> Result | None:
         report = job.folder / "data_report.json" if placement.is_main else None
         with accelerator.main_process_first():
             found = find_inputs(job.recipe, report_path=report, say=say)
+            kept = job.folder / FOLDER
+            found = curated(found, kept, device=placement.device, say=say, write=placement.is_main)
         _announce(found, console)
         sitting = Sitting(
             job.folder,

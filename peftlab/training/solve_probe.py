@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from peftlab.data.rows import SplitName
 from peftlab.data.tokens import Tokens
 from peftlab.evaluation.forward import logits_of, pooled_features
-from peftlab.training.linear_probe import Probe, choose_probe, linear_head, solve_probe, write_head
+from peftlab.evaluation.logistic import solve_probe
+from peftlab.training.linear_probe import Probe, choose_probe, linear_head, write_head
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.prepare import Found, Model, affordable_model, tokenise_splits
 from peftlab.training.progress import bar
@@ -87,17 +88,20 @@ def probe_head(
             for name in names
         )
     seed, labels, splits = found.recipe.train.seed, found.splits.train.labels, found.splits
+    weights = splits.train.weights
     own = len(train) if found.validates else len(train) - len(validation)
     chosen = choose_probe(
         train[:own],
         validation,
-        replace(splits, train=replace(splits.train, labels=labels[:own])),
+        replace(
+            splits, train=replace(splits.train, labels=labels[:own], weights=None if weights is None else weights[:own])
+        ),
         c=c,
         seed=seed,
         max_iterations=max_iterations,
     )
     if not found.validates:
-        weight, bias = solve_probe(train, labels, c=chosen.c, max_iterations=max_iterations, seed=seed)
+        weight, bias = solve_probe(train, labels, c=chosen.c, max_iterations=max_iterations, seed=seed, weights=weights)
         chosen = replace(chosen, weight=weight, bias=bias)
     write_head(model.module, chosen.weight, chosen.bias)
     return chosen
