@@ -16,7 +16,7 @@ from typing import Any
 from peftlab.recipe import plugins
 from peftlab.recipe.expectations import as_toml
 from peftlab.recipe.pretraining import Architecture, Corpus, Masking
-from peftlab.recipe.records import Choice, Data, Encoder, Evaluation, Head, Optimizer, Record, Train
+from peftlab.recipe.records import Budget, Choice, Data, Encoder, Evaluation, Head, Optimizer, Record, Train
 from peftlab.recipe.source import Finding, Source
 
 BUILTIN_SETS = ("tickets-en", "tickets-zh")
@@ -35,6 +35,7 @@ class Draft:
     train: Train | None
     optimizer: Optimizer | None
     evaluation: Evaluation | None
+    budget: Budget | None
 
 
 def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
@@ -47,6 +48,8 @@ def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
         yield from _method(draft, draft.method)
     if draft.task is not None and draft.evaluation is not None:
         yield from _metric(draft.evaluation.metric, draft.task.name)
+    if draft.evaluation is not None and draft.budget is not None:
+        yield from _targets(draft.evaluation.target, draft.budget.target)
 
 
 def pretraining_checks(records: Mapping[str, Any], source: Source) -> Iterator[Finding]:
@@ -233,6 +236,11 @@ def _in_range(rate: float, method: str) -> bool:
 def _number(value: float) -> str:
     """Return `value` without the zero that Python puts into exponents: 2e-5."""
     return f"{value:g}".replace("e-0", "e-")
+
+
+def _targets(asked: float | None, ceiling: float | None) -> Iterator[Finding]:
+    if asked is not None and ceiling is not None and asked != ceiling:
+        yield Finding(("budget", "target"), f"{ceiling:g} is not evaluation.target = {asked:g}", "remove one of both")
 
 
 def _metric(metric: str, task: str) -> Iterator[Finding]:

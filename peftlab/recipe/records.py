@@ -224,12 +224,21 @@ class Run(Record):
 
 
 class Budget(Record):
-    """Ceilings; a plan above one is refused before a step is spent."""
+    """Ceilings and the target. A plan above a ceiling is refused before a step is spent; no run ends well above one."""
 
     trainable_parameters: Positive | None = None
-    """Most parameters that may be trained, the head included."""
+    """Most parameters that may be trained, the head included; at the peak, where a method takes ranks away later."""
     shipped_mb: Annotated[float, Field(gt=0)] | None = None
     """Most megabytes (10^6 bytes) that the trained part may take on disk."""
+    peak_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Largest peak memory in gigabytes (10^9 bytes): the process's resident set, or the accelerator's if larger."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Longest wall time of the whole run, all sittings together. Before it is over training stops with the best model
+    so far, which is saved and scored; the status is then `stopped`, and the run can be continued."""
+    latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """Longest median time of one text, in a batch of its own, on the machine of the run."""
+    target: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Test accuracy that the run must reach: another place for `evaluation.target`."""
 
 
 PluginConfig_co = TypeVar("PluginConfig_co", bound=Record, covariant=True)

@@ -19,6 +19,7 @@ from peftlab.runs.files import write_text
 from peftlab.runs.result_parts import (
     Amount,
     Best,
+    Ceiling,
     ClassScores,
     Count,
     DataUsed,
@@ -35,7 +36,7 @@ from peftlab.runs.result_parts import (
     Target,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE_NAME = "result.json"
 
 
@@ -53,11 +54,12 @@ class Result(ResultRecord):
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
     """Version of this schema."""
-    status: Literal["ok", "validated", "failed", "interrupted"]
+    status: Literal["ok", "validated", "stopped", "failed", "interrupted"]
     """`ok` only where the test split was scored and the saved model reloads to the same logits; `validated`: the same,
-    but for the test split, which the recipe put aside (`evaluation.score_test = false`)."""
+    but for the test split, which the recipe put aside (`evaluation.score_test = false`); `stopped`: as one of both, but
+    with the best model at the ceiling `budget.minutes`, from where the run can be continued."""
     reason: str | None = None
-    """Why the run failed or was interrupted; null otherwise."""
+    """Why the run failed, was interrupted or stopped; null otherwise."""
     traceback: str | None = None
     """Traceback of a failure that is ours."""
     recipe: RecipeUsed
@@ -78,6 +80,8 @@ class Result(ResultRecord):
     """The test split in detail, for classification."""
     target: Target | None = None
     """The test accuracy that the recipe asks for, and whether it was reached; null where none is asked."""
+    budget: dict[str, Ceiling] = Field(default={})
+    """Each ceiling of the recipe's `[budget]` with what was measured; empty where there is none."""
     parameters: Parameters | None = None
     """Counts of parameters; null where the model was not built."""
     ranks: dict[str, Count] | None = None
@@ -119,7 +123,9 @@ class Result(ResultRecord):
         needed |= {"data": self.data, "parameters": self.parameters, "round_trip": self.round_trip}
         if missing := [name for name, value in needed.items() if not value]:
             raise ValueError(f"status {self.status} needs {', '.join(missing)}")
-        if self.reason is not None:
+        if self.status == "stopped" and not self.reason:
+            raise ValueError("status stopped needs a reason")
+        if self.reason is not None and self.status != "stopped":
             raise ValueError(f"status {self.status} has no reason")
         if self.status == "validated" and (self.metrics.test or self.scores is not None):
             raise ValueError("status validated has no test metrics")

@@ -233,6 +233,15 @@ class Target(ResultRecord):
     """`reached`: the whole interval is at or above it; `not_reached`: the whole interval is below; else `undecided`."""
 
 
+class Ceiling(ResultRecord):
+    """A ceiling of the recipe, in the unit that its key names."""
+
+    asked: Amount
+    """What the recipe allows."""
+    measured: Amount
+    """What the run came to."""
+
+
 class RoundTrip(ResultRecord):
     """What was saved, loaded back in fresh objects."""
 

@@ -6,7 +6,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from peftlab.errors import Interrupted, PeftlabError
+from peftlab.errors import Interrupted, PeftlabError, TimeSpent
 from peftlab.evaluation.intervals import verdict
 from peftlab.recipe.resolve import recipe_hash
 from peftlab.runs.environment import git_commit, versions
@@ -23,6 +23,7 @@ from peftlab.runs.result_parts import (
     Seconds,
     Target,
 )
+from peftlab.training.ceilings import against_ceilings
 from peftlab.training.outcome import peak_memory, where_it_ran
 
 if TYPE_CHECKING:
@@ -48,26 +49,31 @@ def finished_result(
     target = None
     if asked is not None and scores is not None:
         target = Target(asked=asked, verdict=verdict(scores.metrics["accuracy"], asked))
+    seconds = _seconds(start, train=outcome.train_seconds, test=outcome.test_seconds)
+    always = _always(job, found, placement, start, notes, outcome.quantised)
+    parameters = Parameters(
+        trainable=outcome.trainable,
+        surviving=outcome.surviving,
+        total=outcome.total,
+        embedding=outcome.embedding,
+        shipped_bytes=outcome.shipped_bytes,
+        shipped=outcome.shipped,
+        newly_initialised=outcome.new_modules,
+    )
     return Result(
-        status="ok" if scores is not None else "validated",
+        status="stopped" if outcome.stopped is not None else "ok" if scores is not None else "validated",
+        reason=outcome.stopped,
+        budget=against_ceilings(job.recipe.budget, parameters, always["memory"], seconds.total, outcome.latency_ms),
         metrics=Metrics(validation=dict(outcome.validation), test=estimates),
         scores=detail,
         target=target,
-        parameters=Parameters(
-            trainable=outcome.trainable,
-            surviving=outcome.surviving,
-            total=outcome.total,
-            embedding=outcome.embedding,
-            shipped_bytes=outcome.shipped_bytes,
-            shipped=outcome.shipped,
-            newly_initialised=outcome.new_modules,
-        ),
+        parameters=parameters,
         ranks=dict(outcome.ranks) if outcome.ranks is not None else None,
         best=Best(**outcome.best) if outcome.best is not None else None,
         round_trip=RoundTrip(max_logit_difference=outcome.logit_difference, rows=outcome.compared_rows),
-        seconds=_seconds(start, train=outcome.train_seconds, test=outcome.test_seconds),
+        seconds=seconds,
         tokens_per_second=outcome.tokens_per_second,
-        **_always(job, found, placement, start, notes, outcome.quantised),
+        **always,
     )
 
 
@@ -76,7 +82,7 @@ def ended_result(
 ) -> Result:
     """Return the result of a run that `error` ended; the traceback is kept where the failure is ours."""
     ours = not isinstance(error, (PeftlabError, KeyboardInterrupt))
-    interrupted = isinstance(error, (Interrupted, KeyboardInterrupt))
+    interrupted = isinstance(error, (Interrupted, TimeSpent, KeyboardInterrupt))
     return Result(
         status="interrupted" if interrupted else "failed",
         reason=str(error) or type(error).__name__,

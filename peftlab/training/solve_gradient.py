@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.data.rows import SplitName
 from peftlab.data.tokens import Tokens, labelled_batches
 from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.trainable import count_parameters
 from peftlab.evaluation.forward import logits_of
 from peftlab.recipe.resolve import recipe_hash
+from peftlab.training.ceilings import (
+    MARGIN,
+    TimeUp,
+    asked_latency,
+    check_memory,
+    check_minutes,
+    check_speed,
+    memory_watch,
+    padded,
+    seconds_of_pass,
+)
 from peftlab.training.checkpoints import Progress
 from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.plan import Plan
-from peftlab.training.prepare import Found, Model, affordable_model, hooks_of, plan_of, tokenise_splits
+from peftlab.training.prepare import (
+    Found,
+    Model,
+    affordable_model,
+    estimate_peak_bytes,
+    hooks_of,
+    plan_of,
+    tokenise_splits,
+)
 from peftlab.training.save import save_and_prove
 from peftlab.training.signals import StopWish, stop_on_signals
 from peftlab.training.solve_probe import probe_head
@@ -39,10 +60,13 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     import torch
 
     recipe, place = found.recipe, sitting.placement
+    built = time.perf_counter()
     model = affordable_model(found, device=place.device)
+    built = time.perf_counter() - built
     plan = plan_of(found)
     hooks = hooks_of(found, model, plan)
     tokens = tokenise_splits(found)
+    ending = _hold_plan(found, model, plan, tokens, sitting, built)
     if recipe.head.init == "probe" and not _has_checkpoint(sitting):
         start = probe_head(found, model, tokens, sitting)
         if place.is_main:
@@ -53,7 +77,8 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     torch.manual_seed(recipe.train.seed + 1_000_003 * (place.rank + 1))
     _announce(model, plan, sitting)
     with stop_on_signals() as wish:
-        fitting = _fitting(found, model, tokens["train"], plan, hooks, sitting, wish)
+        over = TimeUp(sitting.clock, ending)
+        fitting = _fitting(found, model, tokens["train"], plan, hooks, sitting, lambda: over.asked() or wish.asked())
         watch = _supervision(found, model, tokens["validation"], plan, sitting, wish)
         progress = train(fitting, watch)
     ranks = hooks.finish() if hooks.finish is not None else None
@@ -63,6 +88,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     test_logits = shown(tokens["test"])
     seconds = time.perf_counter() - started
     saved = save_and_prove(found, model, tokens["test"], sitting)
+    latency = asked_latency(recipe.budget, model.module, tokens["validation"], place.device)
     return Outcome(
         test_logits=test_logits,
         validation=validation,
@@ -82,6 +108,48 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         surviving=count_parameters(model.module, model.anatomy).trainable if ranks is not None else None,
         ranks=ranks,
         quantised=saved.quantised,
+        latency_ms=latency,
+        stopped=_why_stopped(progress, plan, watch, sitting),
+    )
+
+
+def _hold_plan(
+    found: Found, model: Model, plan: Plan, tokens: Mapping[SplitName, Tokens], sitting: Sitting, built: float
+) -> float:
+    """Refuse a plan that cannot keep the ceilings; return the seconds that the end of the run will take.
+
+    `built`: seconds that loading the model took, which is done twice more to prove what was saved. TimeSpent where
+    less time than that is left.
+    """
+    budget, device = found.recipe.budget, sitting.placement.device
+    if budget.peak_memory_gb is not None:
+        import psutil
+
+        resident = psutil.Process().memory_info().rss
+        size = 8 if found.recipe.optimizer.name == "adamw" else 2
+        check_memory(
+            found.recipe,
+            estimate_peak_bytes(model, plan, tokens["train"], resident=resident, optimizer_bytes=size),
+        )
+    check_speed(found.recipe, model, tokens["validation"], device)
+    if budget.minutes is None:
+        return 0.0
+    batch = found.recipe.evaluation.batch_size
+    a_token = seconds_of_pass(model.module, tokens["validation"], rows=batch, device=device)
+    scored = 2 * padded(tokens["validation"]) + padded(tokens["test"])
+    needed = MARGIN * (a_token * scored + 2 * built) + 1.0
+    check_minutes(found.recipe, sitting.clock, needed)
+    return needed
+
+
+def _why_stopped(progress: Progress, plan: Plan, watch: Supervision, sitting: Sitting) -> str | None:
+    """Return why training ended before the plan, where the time did it."""
+    impatient = watch.patience is not None and progress.stale >= watch.patience
+    if progress.step >= plan.total_steps or impatient:
+        return None
+    return (
+        f"stopped at budget.minutes = {sitting.clock.minutes:g} after step {progress.step} of {plan.total_steps}, with "
+        f"the best model so far; continue with: {watch.continue_line} budget.minutes=MORE"
     )
 
 
@@ -107,7 +175,7 @@ def _announce(model: Model, plan: Plan, sitting: Sitting) -> None:
 
 
 def _fitting(
-    found: Found, model: Model, tokens: Tokens, plan: Plan, hooks: Hooks, sitting: Sitting, wish: StopWish
+    found: Found, model: Model, tokens: Tokens, plan: Plan, hooks: Hooks, sitting: Sitting, stop: Callable[[], bool]
 ) -> Fitting:
     import torch
 
@@ -137,7 +205,7 @@ def _fitting(
         seed=recipe.train.seed,
         placement=place,
         describe_rows=partial(_describe, splits.train),
-        stop_asked=wish.asked,
+        stop_asked=stop,
         hooks=hooks,
     )
 
@@ -172,6 +240,8 @@ def _supervision(
         signal_number=lambda: wish.signal_number,
         continue_line=f"peftlab train --resume {sitting.folder}",
         resume=sitting.resume,
+        look=memory_watch(recipe),
+        in_time=recipe.budget.minutes is not None,
     )
 
 

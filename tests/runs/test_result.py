@@ -132,7 +132,7 @@ def test_what_is_no_result_is_said_in_a_sentence(tmp_path: Path) -> None:
         (whole[:100], "cannot be read as JSON"),
         ("\x00\x01", "cannot be read as JSON"),
         ("[1]", "no schema_version"),
-        (whole.replace('"schema_version": 2', '"schema_version": 99'), "schema version 99; this peftlab reads up to 2"),
+        (whole.replace('"schema_version": 3', '"schema_version": 99'), "schema version 99; this peftlab reads up to 3"),
         (whole.replace('"failed"', '"fine"'), r"not a valid result:\n  status: "),
     ):
         path.write_text(text, encoding="utf-8")
