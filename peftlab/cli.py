@@ -16,6 +16,7 @@ VERBS = {
     "train": ("peftlab.train", "train, score and save one recipe"),
     "check": ("peftlab.check", "find every mistake in a recipe and its data, and print the plan, without training"),
     "bench": ("peftlab.bench", "run a suite: recipes x seeds, recorded, and none of them twice"),
+    "search": ("peftlab.search", "climb from the cheapest method to the first that meets a target, within a budget"),
     "plan": ("peftlab.plan", "list encoders by what a training step costs on them, computed from their sizes"),
     "predict": ("peftlab.predict", "label texts with a finished run or an export"),
     "pretrain": ("peftlab.pretrain", "train an encoder on unlabelled text, from scratch or from an existing one"),

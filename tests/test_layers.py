@@ -24,6 +24,7 @@ LAYERS = (
     ("methods", "tasks", "exporters"),
     ("training", "reports"),
     ("pretraining", "shipping", "suites"),
+    ("ladders",),
 )
 PLUGIN_FOLDERS = ("methods", "tasks", "exporters")
 BANNED_NAMES = ("utils", "helpers", "common", "misc")

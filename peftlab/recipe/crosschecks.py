@@ -16,7 +16,7 @@ from typing import Any
 from peftlab.recipe import plugins
 from peftlab.recipe.expectations import as_toml
 from peftlab.recipe.pretraining import Architecture, Corpus, Masking
-from peftlab.recipe.records import Budget, Choice, Data, Encoder, Evaluation, Head, Optimizer, Record, Train
+from peftlab.recipe.records import Budget, Choice, Data, Distill, Encoder, Evaluation, Head, Optimizer, Record, Train
 from peftlab.recipe.source import Finding, Source
 
 BUILTIN_SETS = ("tickets-en", "tickets-zh")
@@ -36,6 +36,7 @@ class Draft:
     optimizer: Optimizer | None
     evaluation: Evaluation | None
     budget: Budget | None
+    distill: Distill | None
 
 
 def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
@@ -50,6 +51,8 @@ def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
         yield from _metric(draft.evaluation.metric, draft.task.name)
     if draft.evaluation is not None and draft.budget is not None:
         yield from _targets(draft.evaluation.target, draft.budget.target)
+    if draft.distill is not None:
+        yield from _distill(draft.distill, draft.method)
 
 
 def pretraining_checks(records: Mapping[str, Any], source: Source) -> Iterator[Finding]:
@@ -236,6 +239,15 @@ def _in_range(rate: float, method: str) -> bool:
 def _number(value: float) -> str:
     """Return `value` without the zero that Python puts into exponents: 2e-5."""
     return f"{value:g}".replace("e-0", "e-")
+
+
+def _distill(distill: Distill, method: Choice[Record] | None) -> Iterator[Finding]:
+    if method is not None and plugins.load_plugin("methods", method.name).SOLVER != "gradient":
+        expected = f"{method.name} is not trained by gradient steps, so nobody can teach it"
+        yield Finding(("distill",), expected, "remove the section, or choose another method")
+    for key in ("confidence", "targets"):
+        if not distill.unlabelled and getattr(distill, key) not in (None, "soft"):
+            yield Finding(("distill", key), "is about unlabelled texts, and there are none", "add distill.unlabelled")
 
 
 def _targets(asked: float | None, ceiling: float | None) -> Iterator[Finding]:

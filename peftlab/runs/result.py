@@ -24,6 +24,7 @@ from peftlab.runs.result_parts import (
     Count,
     DataUsed,
     Device,
+    Distilled,
     EncoderUsed,
     Estimate,
     Memory,
@@ -74,6 +75,8 @@ class Result(ResultRecord):
     """The recipe's `stand_in` took the place of an encoder that could not be reached."""
     data: DataUsed | None = None
     """The labelled rows; null where they could not be read."""
+    distilled: Distilled | None = None
+    """The runs that taught this one; null where none did."""
     metrics: Metrics = Metrics()
     """Metrics by name."""
     scores: ClassScores | None = None

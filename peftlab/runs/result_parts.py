@@ -224,6 +224,17 @@ class DataUsed(ResultRecord):
     """Language code of the texts, where known."""
 
 
+class Distilled(ResultRecord):
+    """The runs that taught this one."""
+
+    teachers: tuple[str, ...]
+    """Their folders, as the recipe names them."""
+    fingerprint: str
+    """SHA-256 over their trained parts and the unlabelled texts."""
+    unlabelled: Count
+    """Texts without labels that they were asked about; repeats and texts of the run's own splits are left out."""
+
+
 class Target(ResultRecord):
     """The test accuracy that the recipe asks for."""
 

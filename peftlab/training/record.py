@@ -15,6 +15,7 @@ from peftlab.runs.result import Result, scored
 from peftlab.runs.result_parts import (
     Best,
     DataUsed,
+    Distilled,
     EncoderUsed,
     Metrics,
     Parameters,
@@ -115,6 +116,7 @@ def _always(
         "encoder": _encoder(found, recipe.encoder.name if recipe.encoder is not None else None, quantised),
         "stand_in": found is not None and found.files is not None and found.files.is_stand_in,
         "data": _data(found),
+        "distilled": _distilled(found),
         "memory": quantised.memory if quantised is not None else peak_memory(placement.device),
         "device": where_it_ran(placement),
         "seeds": {
@@ -139,6 +141,16 @@ def _encoder(found: Found | None, requested: str | None, quantised: Measured | N
         revision=files.revision or f"sha256:{files.sha256}",
         license=files.license,
         quantised=quantised.report if quantised is not None else None,
+    )
+
+
+def _distilled(found: Found | None) -> Distilled | None:
+    if found is None or found.lessons is None or found.recipe.distill is None:
+        return None
+    return Distilled(
+        teachers=found.recipe.distill.teachers,
+        fingerprint=found.lessons.fingerprint,
+        unlabelled=len(found.lessons.unlabelled),
     )
 
 

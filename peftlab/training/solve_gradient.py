@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from peftlab.training.ceilings import (
     seconds_of_pass,
 )
 from peftlab.training.checkpoints import Progress
+from peftlab.training.distillation import taught, taught_losses, taught_targets
 from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
@@ -39,6 +41,7 @@ from peftlab.training.prepare import (
     estimate_peak_bytes,
     hooks_of,
     plan_of,
+    tokenise_split,
     tokenise_splits,
 )
 from peftlab.training.save import save_and_prove
@@ -63,9 +66,11 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     built = time.perf_counter()
     model = affordable_model(found, device=place.device)
     built = time.perf_counter() - built
-    plan = plan_of(found)
+    whole, chances = taught(found, sitting.say)
+    plan = plan_of(whole)
     hooks = hooks_of(found, model, plan)
     tokens = tokenise_splits(found)
+    lines = tokens["train"] if whole is found else tokenise_split(whole, whole.splits.train)
     ending = _hold_plan(found, model, plan, tokens, sitting, built)
     if recipe.head.init == "probe" and not _has_checkpoint(sitting):
         start = probe_head(found, model, tokens, sitting)
@@ -78,7 +83,9 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     _announce(model, plan, sitting)
     with stop_on_signals() as wish:
         over = TimeUp(sitting.clock, ending)
-        fitting = _fitting(found, model, tokens["train"], plan, hooks, sitting, lambda: over.asked() or wish.asked())
+        fitting = _fitting(whole, model, lines, plan, hooks, sitting, lambda: over.asked() or wish.asked())
+        if chances is not None:
+            fitting = _with_teachers(fitting, whole, lines, chances, labelled=len(found.splits.train))
         watch = _supervision(found, model, tokens["validation"], plan, sitting, wish)
         progress = train(fitting, watch)
     ranks = hooks.finish() if hooks.finish is not None else None
@@ -210,6 +217,18 @@ def _fitting(
     )
 
 
+def _with_teachers(
+    fitting: Fitting, whole: Found, tokens: Tokens, chances: NDArray[np.float32], *, labelled: int
+) -> Fitting:
+    """Return `fitting` with the teachers' probabilities [rows, labels] as targets beside the labels."""
+    asked, splits = whole.recipe.distill, whole.splits
+    if asked is None:
+        raise AssertionError("somebody teaches")
+    targets = taught_targets(splits.train.labels, labelled, chances)
+    losses = taught_losses(fitting.row_losses, asked, classes=len(splits.label_names), multi_label=splits.multi_label)
+    return replace(fitting, batch=labelled_batches(tokens, targets), row_losses=losses)
+
+
 def _supervision(
     found: Found, model: Model, tokens: Tokens, plan: Plan, sitting: Sitting, wish: StopWish
 ) -> Supervision:
@@ -232,6 +251,7 @@ def _supervision(
         identity={
             "recipe": recipe_hash(recipe),
             "data": splits.fingerprint,
+            "teachers": found.lessons.fingerprint if found.lessons is not None else None,
             "encoder": found.files.sha256 if found.files is not None else None,
             "processes": sitting.placement.world,
             "steps": plan.total_steps,
