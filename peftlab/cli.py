@@ -27,7 +27,7 @@ VERBS = {
     "list": ("peftlab.listing", "list recipes, methods, tasks, formats and bundled encoders"),
     "show": ("peftlab.show", "print what a run measured"),
     "report": ("peftlab.report", "write the report of a suite's records: which recipe is the cheapest that will do"),
-    "schema": ("peftlab.schema", "print the JSON Schema of recipes or suites, for editors"),
+    "schema": ("peftlab.schema", "print the JSON Schema of recipes, suites or ladders, for editors"),
     "doctor": ("peftlab.doctor", "say what this machine has, what is missing and how to install it"),
 }
 
