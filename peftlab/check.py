@@ -68,7 +68,7 @@ def _plan(recipe: Recipe, found: Found) -> dict[str, Any]:
     plan: dict[str, Any] = {
         "recipe": recipe.name,
         "rows": {split.name: len(split) for split in (splits.train, splits.validation, splits.test)},
-        "labels": len(splits.label_names),
+        "labels": len(found.task.labels(splits)),
         "data": splits.source["used"],
         "method": recipe.method.name,
         "encoder": None,
@@ -93,7 +93,6 @@ def _model_plan(recipe: Recipe, found: Found) -> dict[str, Any]:
         hooks_of,
         plan_of,
         shipped_bytes,
-        tokenise_split,
     )
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -102,7 +101,7 @@ def _model_plan(recipe: Recipe, found: Found) -> dict[str, Any]:
         linear_head(model.module)
     shipped = shipped_bytes(model)
     check_budget(recipe, model.counts.trainable, shipped)
-    tokens = tokenise_split(found, found.splits.train)
+    tokens = found.task.encode(found.tokenizer, found.splits.train, recipe)
     by_gradient = found.method.SOLVER == "gradient"
     known: dict[str, Any] = {
         "pooling": model.pooling,
@@ -123,7 +122,7 @@ def _model_plan(recipe: Recipe, found: Found) -> dict[str, Any]:
         known["estimated_peak_bytes"] = estimate_peak_bytes(
             model,
             steps,
-            tokens,
+            tokens.width,
             resident=psutil.Process().memory_info().rss,
             optimizer_bytes=8 if recipe.optimizer.name == "adamw" else 2,
         )

@@ -129,6 +129,7 @@ def combine_runs(folders: Sequence[Path], weights: Sequence[float], how: str, ra
 
 def _belonging_together(folders: Sequence[Path]) -> tuple[ModelRecord, Recipe, int]:
     """Return the first run's record and recipe, and the largest rank; RunError where a run does not fit the first."""
+    from peftlab.recipe.plugins import tasks_in
     from peftlab.runs.folder import run_recipe
     from peftlab.runs.model_record import read_model_record
 
@@ -137,6 +138,8 @@ def _belonging_together(folders: Sequence[Path]) -> tuple[ModelRecord, Recipe, i
     for folder, record, recipe in zip(folders, records, recipes, strict=True):
         if recipe.method.name != "lora":
             raise RunError(f"{folder} was trained by {recipe.method.name!r}; only LoRA adapters can be combined")
+        if recipe.task.name not in tasks_in("combine"):
+            raise RunError(f"{folder} is a run of the task {recipe.task.name!r}, whose adapters cannot be combined yet")
         if record.labels != records[0].labels:
             other = sorted(set(record.labels) ^ set(records[0].labels))
             how = f"only one of them has {', '.join(map(repr, other[:5]))}" if other else "their order differs"

@@ -16,7 +16,6 @@ from peftlab.programs import EXIT_CODES, quiet_libraries, run_program
 
 if TYPE_CHECKING:
     from peftlab.data.readers import Role
-    from peftlab.evaluation.predictor import Predictor
 
 _AT_ONCE = 1024  # texts tokenised and held at a time, so that memory does not grow with the file
 
@@ -49,7 +48,12 @@ def parser() -> argparse.ArgumentParser:
         "--pair", action="append", default=[], metavar="TEXT", help="second text of each --text, for pairs"
     )
     made.add_argument(
-        "--json", action="store_true", help='one JSON object a text: {"label": ..., "probabilities": {...}}'
+        "--against", metavar="FILE", help="for tasks that rank: the candidates that each text is held against"
+    )
+    made.add_argument(
+        "--json",
+        action="store_true",
+        help='one JSON object a text; of a classifier {"label": ..., "probabilities": {...}}',
     )
     made.add_argument(
         "--out", metavar="FILE", help="write the answers there; called again after a kill, it goes on where it was"
@@ -66,11 +70,11 @@ def _predict(asked: argparse.Namespace) -> int:
     if asked.out and (asked.text or asked.file == "-"):
         raise UserError("--out continues after a kill, for which it reads FILE again; give a file, not --text or -")
     quiet_libraries()
-    predictor = _load(folder)
+    predictor = _load(folder, Path(asked.against) if asked.against else None)
     if predictor.pair_column and asked.text and len(asked.pair) != len(asked.text):
-        raise UserError("this run labels pairs of texts: give one --pair for each --text, in the same order")
+        raise UserError("this run takes pairs of texts: give one --pair for each --text, in the same order")
     if not predictor.pair_column and asked.pair:
-        raise UserError("this run labels single texts; leave out --pair")
+        raise UserError("this run takes single texts; leave out --pair")
     if asked.out:
         return _to_file(asked, predictor, folder)
     pairs = asked.pair if predictor.pair_column else [""] * len(asked.text)
@@ -81,20 +85,22 @@ def _predict(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _load(folder: Path) -> Predictor:
-    """Load the run or the export in `folder`."""
+def _load(folder: Path, against: Path | None) -> Any:
+    """Load the run or the export in `folder`: what has the interface of `Predictor`."""
     from peftlab.runs.certificate import is_export
 
     if is_export(folder):
         from peftlab.shipping.loading import load_export
 
+        if against is not None:
+            raise UserError("an export ranks nothing; leave out --against, or name the run")
         return load_export(folder)
     from peftlab.evaluation.predictor import load_predictor
 
-    return load_predictor(folder)
+    return load_predictor(folder, against)
 
 
-def _to_file(asked: argparse.Namespace, predictor: Predictor, folder: Path) -> int:
+def _to_file(asked: argparse.Namespace, predictor: Any, folder: Path) -> int:
     """Answer the rows of a file into another file, going on where an earlier call was stopped."""
     from rich.console import Console
 
@@ -137,15 +143,16 @@ def _batches(rows: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]
         yield batch
 
 
-def _answers(predictor: Predictor, batch: Sequence[tuple[str, str]], *, as_json: bool) -> Iterator[str]:
+def _answers(predictor: Any, batch: Sequence[tuple[str, str]], *, as_json: bool) -> Iterator[str]:
     """Yield one line a row."""
     texts = [text for text, _ in batch]
     pairs = [pair for _, pair in batch] if predictor.pair_column else None
     for text, row in zip(texts, predictor.rows(texts, pairs), strict=True):
-        yield json.dumps(row, ensure_ascii=False) if as_json else _line(text, row)
+        # One line a row, whatever the text holds.
+        yield json.dumps(row, ensure_ascii=False) if as_json else re.sub(r"[\r\n]+", " ", predictor.line(text, row))
 
 
-def _rows(file: str, predictor: Predictor) -> Iterator[tuple[str, str]]:
+def _rows(file: str, predictor: Any) -> Iterator[tuple[str, str]]:
     """Yield text and second text (empty where there is none) of each row of `file`, in constant memory."""
     from peftlab.data.stream import stream_lines, stream_rows
 
@@ -175,13 +182,6 @@ def _no_text(file: Path, wanted: dict[Role, str], line: int, found: object) -> U
 
     read_table(file, wanted)
     return UserError(f"{file}:{line}: expected a text, found {found!r}; every row is answered, so none may lack one")
-
-
-def _line(text: str, row: dict[str, Any]) -> str:
-    """Return label, probability and text on one line, whatever the text holds."""
-    label = row["label"] if isinstance(row["label"], str) else ", ".join(row["label"]) or "-"
-    best = max(row["probabilities"].values())
-    return re.sub(r"[\r\n]+", " ", f"{label}\t{best:.4f}\t{text}")
 
 
 if __name__ == "__main__":

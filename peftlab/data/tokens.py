@@ -36,6 +36,18 @@ class Tokens:
         """Tokens of each text, special tokens included."""
         return np.diff(self.starts)
 
+    @property
+    def width(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.lengths.max(initial=0))
+
+    def first(self, rows: int) -> Tokens:
+        """Return the first `rows` texts."""
+        starts = self.starts[: rows + 1]
+        end = int(starts[-1])
+        segments = self.segments[:end] if self.segments is not None else None
+        return Tokens(self.ids[:end], segments, np.asarray(starts), self.pad_id, self.pad_left)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -43,6 +55,19 @@ class Batch:
 
     inputs: Mapping[str, torch.Tensor]
     targets: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the loop trains by: the batches of a task's rows, and the loss of each row.
+
+    `batch(rows, epoch)` gives the model's inputs and the targets of these rows; `row_losses(logits, targets)` their
+    losses, [rows], in fp32; `row_weights` [all rows] what each row counts in the mean.
+    """
+
+    batch: Callable[[NDArray[np.int64], int], Batch]
+    row_losses: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    row_weights: NDArray[np.float32]
 
 
 def labelled_batches(tokens: Tokens, targets: torch.Tensor) -> Callable[[NDArray[np.int64], int], Batch]:
@@ -87,14 +112,6 @@ def full_lengths(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | No
         encoded = tokenizer(list(texts[start : start + _CHUNK]), seconds, truncation=False, verbose=False)
         lengths.extend(len(row) for row in encoded["input_ids"])
     return lengths
-
-
-def first_rows(tokens: Tokens, rows: int) -> Tokens:
-    """Return the first `rows` texts of `tokens`."""
-    starts = tokens.starts[: rows + 1]
-    end = int(starts[-1])
-    segments = tokens.segments[:end] if tokens.segments is not None else None
-    return Tokens(tokens.ids[:end], segments, np.asarray(starts), tokens.pad_id, tokens.pad_left)
 
 
 def pad(tokens: Tokens, rows: Sequence[int] | NDArray[np.int64]) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ class Anatomy:
     `encoder`: the encoder's module (`bert`, `encoder`, ...). `embeddings`: modules of embedding tables.
     `new_modules`: modules whose weights did not come from the checkpoint, the head among them; each is trained and
     saved. `head`: the modules outside the encoder. `model_type`: the architecture by its transformers name.
+    `peft_task`: the name of peft's `TaskType` that an adapter's file states.
     """
 
     model_type: str
@@ -19,6 +20,7 @@ class Anatomy:
     embeddings: tuple[str, ...]
     head: tuple[str, ...]
     new_modules: tuple[str, ...]
+    peft_task: str = "SEQ_CLS"
 
     def is_new(self, parameter: str) -> bool:
         """Say whether the parameter of this name belongs to a newly initialised module."""

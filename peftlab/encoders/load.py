@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,11 +37,15 @@ class HeadShape:
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder with a head, nothing frozen yet. `pooling` is what `auto` came to."""
+    """An encoder with a head, nothing frozen yet. `pooling` is what `auto` came to.
+
+    `kept`: what the task needs, in JSON values, to load the same model once more.
+    """
 
     model: nn.Module
     anatomy: Anatomy
     pooling: Pooling
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choose_pooling(encoder: Encoder, folder: Path) -> Pooling:
@@ -146,9 +150,9 @@ def _native(encoder: Encoder, folder: Path, head: HeadShape, device: torch.devic
 
 
 def _with_head(config: Any, head: HeadShape) -> Any:
-    for field in ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"):
-        if hasattr(config, field):
-            setattr(config, field, head.dropout)
+    for name in ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"):
+        if hasattr(config, name):
+            setattr(config, name, head.dropout)
     return config
 
 

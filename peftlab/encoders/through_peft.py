@@ -25,7 +25,7 @@ def attach_through_peft(model: nn.Module, settings: Any, anatomy: Anatomy) -> nn
     """
     from peft import TaskType, get_peft_model
 
-    settings.task_type = TaskType.SEQ_CLS
+    settings.task_type = TaskType[anatomy.peft_task]
     settings.modules_to_save = list(anatomy.new_modules)
     try:
         wrapped: nn.Module = get_peft_model(model, settings)

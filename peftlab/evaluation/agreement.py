@@ -26,12 +26,17 @@ def logit_difference(
     before: NDArray[Any], after: NDArray[Any], *, multi_label: bool, threshold: float = 0.5
 ) -> Difference:
     """Compare logits [rows, labels] of two models; a NaN on either side counts as an infinite difference."""
-    gaps = np.abs(before.astype(np.float64) - after.astype(np.float64))
-    gaps[np.isnan(gaps)] = np.inf
     flipped = np.not_equal(_predicted(before, multi_label, threshold), _predicted(after, multi_label, threshold))
     flips = flipped.any(axis=1) if multi_label else flipped
     largest = float(np.abs(before).max(initial=0.0))
-    return Difference(float(gaps.max(initial=0.0)), float(gaps.mean()), largest, int(flips.sum()), len(before))
+    return Difference(*gap(before, after), largest, int(flips.sum()), len(before))
+
+
+def gap(before: NDArray[Any], after: NDArray[Any]) -> tuple[float, float]:
+    """Return the largest and the mean absolute difference of two arrays; a NaN counts as an infinite difference."""
+    gaps = np.abs(before.astype(np.float64) - after.astype(np.float64))
+    gaps[np.isnan(gaps)] = np.inf
+    return float(gaps.max(initial=0.0)), float(gaps.mean())
 
 
 def rows_right(logits: NDArray[Any], labels: NDArray[Any], *, multi_label: bool, threshold: float) -> NDArray[np.bool_]:

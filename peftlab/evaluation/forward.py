@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 Forward = Callable[[Mapping[str, NDArray[np.int64]]], NDArray[np.float32]]
 """From `input_ids`, `attention_mask` and perhaps `token_type_ids`, [rows, tokens], to logits, [rows, labels]."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How rows are put through a model: `batch_size` at a time, on `device`, dealt out to `world` processes."""
+
+    batch_size: int
+    device: torch.device
+    rank: int = 0
+    world: int = 1
 
 
 def as_forward(model: nn.Module, device: torch.device) -> Forward:
@@ -73,7 +84,7 @@ def logits_of(
             if advance is not None:
                 advance(len(batch_rows))
     model.train(training)
-    return _in_order(_gathered(list(zip(rows, outputs, strict=True)), world), len(tokens))
+    return _in_order(gathered(list(zip(rows, outputs, strict=True)), world), len(tokens))
 
 
 def pooled_features(
@@ -101,7 +112,8 @@ def pooled_features(
     return _in_order(parts, len(tokens))
 
 
-def _gathered(parts: list[Any], world: int) -> list[Any]:
+def gathered(parts: list[Any], world: int) -> list[Any]:
+    """Return the parts of all `world` processes, in all of them."""
     if world == 1:
         return parts
     import torch

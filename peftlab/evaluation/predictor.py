@@ -1,23 +1,29 @@
-"""A finished run as a function from texts to labels and probabilities."""
+"""A finished run as a function from texts to what its task says of them; for a classifier, label and probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.tokens import tokenise
+from peftlab.errors import UserError
 from peftlab.evaluation.decisions import predicted_labels, probabilities
 from peftlab.evaluation.forward import logits_of
-from peftlab.evaluation.run_model import load_run_model
+from peftlab.evaluation.run_model import RunModel, load_run_model
 from peftlab.recipe.plugins import load_plugin
 from peftlab.runs.folder import run_recipe
-from peftlab.runs.model_record import TRAINED, read_model_record
+from peftlab.runs.model_record import TRAINED, ModelRecord, read_model_record
+
+if TYPE_CHECKING:
+    import torch
+
+    from peftlab.recipe.records import Recipe
 
 Logits = Callable[[Sequence[str], Sequence[str] | None], NDArray[np.float32]]
 
@@ -46,20 +52,38 @@ class Predictor:
             for label, row in zip(decided, chances, strict=True)
         ]
 
+    def line(self, text: str, row: Mapping[str, Any]) -> str:
+        """Return what is printed for one of `rows`: label, probability of the likeliest label, text."""
+        label = row["label"] if isinstance(row["label"], str) else ", ".join(row["label"]) or "-"
+        return f"{label}\t{max(row['probabilities'].values()):.4f}\t{text}"
+
     def _named(self, label: Any) -> str | list[str]:
         if not self.multi_label:
             return self.labels[int(label)]
         return [name for name, chosen in zip(self.labels, label, strict=True) if chosen]
 
 
-def load_predictor(folder: Path) -> Predictor:
-    """Load the run in `folder`; RunError or EncoderError where it is not whole, or its encoder has changed."""
+def load_predictor(folder: Path, against: Path | None = None) -> Any:
+    """Load the run in `folder` as a predictor: what its task makes of it, with the interface of `Predictor`.
+
+    That is `text_column`, `pair_column`, `rows` and `line`; a classifier is a `Predictor`. `against`: the file that a
+    task ranks. Raises RunError or EncoderError where the run is not whole, or its encoder has changed, UserError where
+    the task takes no such file.
+    """
+    import torch
+
     record, recipe = read_model_record(folder), run_recipe(folder)
-    method = load_plugin("methods", recipe.method.name)
+    task, method = load_plugin("tasks", recipe.task.name), load_plugin("methods", recipe.method.name)
+    if against is not None and "against" not in task.FEATURES:
+        raise UserError(f"runs of the task {recipe.task.name!r} rank nothing; leave out --against")
     if record.encoder is None:
-        logits: Logits = partial(method.logits, method.load(folder / TRAINED))
-    else:
-        logits = _through_encoder(folder)
+        return classifier(record, recipe, partial(method.logits, method.load(folder / TRAINED)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return task.predictor(load_run_model(folder, device), device, against)
+
+
+def classifier(record: ModelRecord, recipe: Recipe, logits: Logits) -> Predictor:
+    """Return the predictor of a classification run whose model is `logits`."""
     return Predictor(
         labels=record.labels,
         multi_label=record.multi_label,
@@ -70,14 +94,11 @@ def load_predictor(folder: Path) -> Predictor:
     )
 
 
-def _through_encoder(folder: Path) -> Logits:
-    import torch
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = load_run_model(folder, device)
+def encoder_classifier(run: RunModel, device: torch.device) -> Predictor:
+    """Return the predictor of a classification run with an encoder, which is on `device`."""
 
     def logits(texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
         tokens = tokenise(run.tokenizer, texts, pairs, run.encoder.max_length)
         return logits_of(run.module, tokens, batch_size=run.recipe.evaluation.batch_size, device=device)
 
-    return logits
+    return classifier(run.record, run.recipe, logits)

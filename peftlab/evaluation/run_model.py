@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.encoders.load import HeadShape, load_classifier, load_tokenizer
+from peftlab.encoders.load import load_tokenizer
 from peftlab.encoders.merging import dequantise
 from peftlab.encoders.saved import load_trained
 from peftlab.encoders.source import find_again
@@ -49,7 +49,9 @@ def load_run_model(folder: Path, device: torch.device, *, dequantised: bool = Fa
     files = find_again(known.used, known.revision, known.sha256, Path(known.folder))
     # The pooling that training came to; `auto` might come out differently with other files beside the weights.
     settings = recipe.encoder.model_copy(update={"pooling": known.pooling})
-    bare = load_classifier(settings, files.folder, HeadShape(len(record.labels), recipe.head.dropout), device=device)
+    task = load_plugin("tasks", recipe.task.name)
+    again = recipe.model_copy(update={"encoder": settings})
+    bare = task.load_model(again, files.folder, record.labels, kept=record.kept, device=device)
     if dequantised:
         dequantise(bare.model)
     module = _with_trained_part(bare, folder / TRAINED, recipe).to(device)

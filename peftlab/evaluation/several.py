@@ -17,7 +17,7 @@ from peftlab.encoders.several import SharedEncoder
 from peftlab.encoders.source import find_again
 from peftlab.errors import RunError
 from peftlab.evaluation.forward import logits_of
-from peftlab.recipe.plugins import load_plugin
+from peftlab.recipe.plugins import load_plugin, tasks_in
 from peftlab.runs.folder import run_recipe
 from peftlab.runs.model_record import TOKENIZER, TRAINED, EncoderRecord, read_model_record
 
@@ -72,6 +72,10 @@ class SeveralRuns:
         record, recipe = read_model_record(folder), run_recipe(folder)
         if record.encoder is None or recipe.encoder is None:
             raise RunError(f"{folder} has no encoder (method {recipe.method.name!r}): there is nothing to share")
+        if recipe.task.name not in tasks_in("several"):
+            raise RunError(
+                f"{folder} is a run of the task {recipe.task.name!r}, which has no models on one encoder yet"
+            )
         # The pooling that training came to; `auto` might come out differently with other files beside the weights.
         settings = recipe.encoder.model_copy(update={"pooling": record.encoder.pooling})
         head = HeadShape(len(record.labels), recipe.head.dropout)

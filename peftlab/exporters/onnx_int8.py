@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.data.tokens import Tokens, first_rows, pad
+from peftlab.data.tokens import Tokens, pad
 from peftlab.evaluation.agreement import Difference, logit_difference
 from peftlab.evaluation.export_source import Source, Written
 from peftlab.evaluation.forward import Forward, as_forward, logits_through
@@ -42,7 +42,7 @@ def write(source: Source, folder: Path) -> Written:
     from peftlab.encoders.onnx_graph import FILE_NAME, OPSET, quantise_dynamic, quantise_static
     from peftlab.evaluation.run_graph import write_beside_graph, write_run_graph
 
-    rows = first_rows(source.validation, _ROWS)
+    rows = source.validation.first(_ROWS)
     with tempfile.TemporaryDirectory() as scratch:
         graph, dynamic, static = (Path(scratch) / f"{name}.onnx" for name in ("fp32", "dynamic", "static"))
         merged = write_run_graph(source, graph)

@@ -185,7 +185,7 @@ def correct_rows(records: Path, name: str) -> Correct:
 def _best_of(usable: Sequence[Tried], recipe: Recipe) -> Tried:
     """Return the run with the best value of the recipe's metric; of equals the one tried first."""
     metric = recipe.evaluation.metric
-    sign = 1.0 if _higher_is_better(metric) else -1.0
+    sign = 1.0 if _higher_is_better(recipe) else -1.0
 
     def value(one: Tried) -> float:
         return sign * one.result.metrics.validation[metric] if one.result is not None else 0.0
@@ -193,10 +193,8 @@ def _best_of(usable: Sequence[Tried], recipe: Recipe) -> Tried:
     return max(usable, key=value)
 
 
-def _higher_is_better(metric: str) -> bool:
-    from peftlab.evaluation.classification_scores import METRICS
-
-    return METRICS[metric].higher_is_better
+def _higher_is_better(recipe: Recipe) -> bool:
+    return recipe.evaluation.metric not in load_plugin("tasks", recipe.task.name).LOWER_IS_BETTER
 
 
 # From a rung to its runs ------------------------------------------------------------------------------------------
@@ -270,7 +268,7 @@ def _planned(site: Site, rung: Rung, more: tuple[str, ...]) -> tuple[list[Planne
 def _tried(site: Site, planned: Sequence[PlannedRun], share: float) -> Iterator[Tried]:
     """Yield the trials of a rung: the first one always, the others while they fit into its share of the minutes."""
     metric = planned[0].recipe.evaluation.metric
-    judge = Judge(higher_is_better=_higher_is_better(metric))
+    judge = Judge(higher_is_better=_higher_is_better(planned[0].recipe))
     spent = longest = 0.0
     for place, run in enumerate(planned):
         kept = kept_trial(site.records, run)

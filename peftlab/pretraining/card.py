@@ -13,6 +13,10 @@ def encoder_card(result: PretrainingResult, recipe: PretrainRecipe) -> str:
     """Return the README of the encoder folder: what it is, what it read, what was measured, what is not known."""
     shape = result.architecture
     origin = f"Continued from `{result.started_from}`" if result.started_from else "Trained from random weights"
+    if recipe.architecture.start_from is not None:
+        origin = (
+            f"Its layers started from those of `{recipe.architecture.start_from}`, its vocabulary is its own. Trained"
+        )
     through = f" through the method `{result.method}`, merged into the weights" if result.method else ""
     lines = [
         "---",

@@ -13,7 +13,7 @@ import numpy as np
 
 from peftlab.encoders.hooks import Hooks
 from peftlab.pretraining.predictions import batch_of, measure, row_losses
-from peftlab.pretraining.prepare import PACKED, Model, Prepared, build, prepare
+from peftlab.pretraining.prepare import PACKED, Model, Prepared, first_model, prepare
 from peftlab.pretraining.record import pretraining_result
 from peftlab.recipe.plugins import load_plugin
 from peftlab.recipe.resolve import recipe_hash, recipe_text
@@ -114,8 +114,12 @@ def _solve(job: PretrainJob, known: Known, console: Console, track: Callable[...
     if known.prepared is None:
         raise AssertionError("called once the text is packed")
     recipe, place_, prepared = job.recipe, known.placement, known.prepared
-    tokenizer = prepared.tokenizer
-    model = build(recipe, prepared.files, vocabulary=len(tokenizer), padding=tokenizer.pad_token_id)
+
+    def say(sentence: str) -> None:
+        known.notes.append(sentence)
+        console.print(sentence)
+
+    model = first_model(prepared, say)
     model.module.to(place_.device)
     rows = prepared.packed.train[0]
     plan = make_plan(recipe.train, recipe.evaluation, len(rows))

@@ -28,13 +28,17 @@ PACKED = "packed"
 
 @dataclass(frozen=True)
 class Prepared:
-    """Text as sequences, and the tokenizer that made them; `files` is the encoder that is continued, if any."""
+    """Text as sequences, and the tokenizer that made them.
+
+    `files` is the encoder that is continued, `donor` the one whose layers a new one starts from, if any.
+    """
 
     recipe: PretrainRecipe
     text: Text
     tokenizer: Any
     packed: Packed
     files: EncoderFiles | None
+    donor: EncoderFiles | None
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,27 @@ def prepare(recipe: PretrainRecipe, folder: Path, say: Callable[[str], None]) ->
         f"{packed.lines:,} lines packed into {len(packed.train[0]):,} training and {len(packed.held_out[0]):,} "
         f"held-out sequences of {packed.length} tokens, {packed.unknown_share:.2%} of them unknown{over}"
     )
-    return Prepared(recipe, text, tokenizer, packed, files)
+    return Prepared(recipe, text, tokenizer, packed, files, _donor(recipe) if files is None else None)
+
+
+def _donor(recipe: PretrainRecipe) -> EncoderFiles | None:
+    from peftlab.recipe.records import Encoder
+
+    name = recipe.architecture.start_from
+    return None if name is None else find_encoder(Encoder(name=name), beside=recipe.path.parent)
+
+
+def first_model(prepared: Prepared, say: Callable[[str], None]) -> Model:
+    """Return the model to train on what is `prepared`, with the layers that it starts from."""
+    from peftlab.encoders.taken_over import take_over
+
+    recipe, tokenizer, donor = prepared.recipe, prepared.tokenizer, prepared.donor
+    model = build(recipe, prepared.files, vocabulary=len(tokenizer), padding=tokenizer.pad_token_id)
+    if donor is not None:
+        masked: Any = model.module
+        known = take_over(masked.model, tokenizer.get_vocab(), donor.folder, recipe.architecture.start_layers)
+        say(f"layers and {known:,} of {len(tokenizer):,} embeddings start from {donor.used}")
+    return model
 
 
 def outline(recipe: PretrainRecipe) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def pretraining_result(job: PretrainJob, known: Known, error: BaseException | No
         status="ok" if error is None else "interrupted" if interrupted else "failed",
         reason=None if error is None else str(error) or type(error).__name__,
         recipe=RecipeUsed(name=recipe.name, hash=recipe_hash(recipe)),
-        started_from=prepared.files.used if prepared is not None and prepared.files is not None else None,
+        started_from=_origin(prepared),
         method=recipe.method.name if recipe.method is not None else None,
         text=_text(prepared) if prepared is not None else None,
         vocabulary=len(prepared.tokenizer) if prepared is not None else None,
@@ -51,6 +51,11 @@ def pretraining_result(job: PretrainJob, known: Known, error: BaseException | No
         git_commit=git_commit(),
         notes=tuple(known.notes),
     )
+
+
+def _origin(prepared: Prepared | None) -> str | None:
+    origin = None if prepared is None else prepared.files or prepared.donor
+    return None if origin is None else origin.used
 
 
 def _text(prepared: Prepared) -> TextUsed:

@@ -19,8 +19,8 @@ from peftlab.recipe.pretraining import Architecture, Corpus, Masking
 from peftlab.recipe.records import Budget, Choice, Data, Distill, Encoder, Evaluation, Head, Optimizer, Record, Train
 from peftlab.recipe.source import Finding, Source
 
-BUILTIN_SETS = ("tickets-en", "tickets-zh")
-"""Names that may follow `builtin:` in `data.source`."""
+BUILTIN_TEXTS = ("tickets-en", "tickets-zh")
+"""Names that may follow `builtin:` in `corpus.source`."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
     if draft.encoder is not None:
         yield from _encoder_names(draft.encoder)
     if draft.data is not None:
-        yield from _data(draft.data, source)
+        yield from _data(draft.data, source, draft.task.name if draft.task is not None else None)
     if draft.method is not None:
         yield from _method(draft, draft.method)
     if draft.task is not None and draft.evaluation is not None:
@@ -52,7 +52,9 @@ def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
     if draft.evaluation is not None and draft.budget is not None:
         yield from _targets(draft.evaluation.target, draft.budget.target)
     if draft.distill is not None:
-        yield from _distill(draft.distill, draft.method)
+        yield from _distill(draft.distill, draft.method, draft.task)
+    if draft.task is not None:
+        yield from _task(draft, draft.task.name)
 
 
 def pretraining_checks(records: Mapping[str, Any], source: Source) -> Iterator[Finding]:
@@ -94,16 +96,19 @@ def _corpus(corpus: Corpus) -> Iterator[Finding]:
     if corpus.source is not None:
         prefix, _, name = corpus.source.partition(":")
         if prefix != "builtin":
-            choices = ", ".join(as_toml(f"builtin:{other}") for other in BUILTIN_SETS)
+            choices = ", ".join(as_toml(f"builtin:{other}") for other in BUILTIN_TEXTS)
             yield Finding(("corpus", "source"), f"expected one of {choices}, found {as_toml(corpus.source)}")
         else:
-            yield from _listed_name(("corpus", "source"), prefix, name, BUILTIN_SETS)
+            yield from _listed_name(("corpus", "source"), prefix, name, BUILTIN_TEXTS)
 
 
 def _architecture(architecture: Architecture, corpus: Corpus) -> Iterator[Finding]:
     if architecture.hidden_size % architecture.heads:
         found = f"{architecture.hidden_size} is not a multiple of heads = {architecture.heads}"
         yield Finding(("architecture", "hidden_size"), found)
+    if architecture.start_layers is not None and architecture.start_from is None:
+        expected = "are layers of an encoder that architecture.start_from does not name"
+        yield Finding(("architecture", "start_layers"), expected, "name it, or remove the key")
     if architecture.max_positions is not None and architecture.max_positions < corpus.length:
         found = f"{architecture.max_positions} positions cannot hold corpus.length = {corpus.length}"
         yield Finding(("architecture", "max_positions"), found)
@@ -132,7 +137,7 @@ def _bundled_encoders() -> Any:
     return importlib.import_module("peftlab.encoders.bundled").BUNDLED
 
 
-def _data(data: Data, source: Source) -> Iterator[Finding]:
+def _data(data: Data, source: Source, task: str | None) -> Iterator[Finding]:
     given = source.values["data"]
     if not {"train", "source", "hub"} & given.keys():
         example = 'such as source = "builtin:tickets-en"'
@@ -145,8 +150,9 @@ def _data(data: Data, source: Source) -> Iterator[Finding]:
     elif data.split[0] == 0:
         yield Finding(("data", "split"), "the share of train is 0; expected a share above 0")
     prefix, colon, name = (data.source or "").partition(":")
-    if prefix == "builtin" and colon:
-        yield from _listed_name(("data", "source"), prefix, name, BUILTIN_SETS)
+    if prefix == "builtin" and colon and task is not None:
+        known: tuple[str, ...] = plugins.load_plugin("tasks", task).BUILTIN_SETS
+        yield from _listed_name(("data", "source"), prefix, name, known)
 
 
 def _listed_name(path: tuple[str, str], prefix: str, name: str, known: tuple[str, ...]) -> Iterator[Finding]:
@@ -241,7 +247,10 @@ def _number(value: float) -> str:
     return f"{value:g}".replace("e-0", "e-")
 
 
-def _distill(distill: Distill, method: Choice[Record] | None) -> Iterator[Finding]:
+def _distill(distill: Distill, method: Choice[Record] | None, task: Choice[Record] | None) -> Iterator[Finding]:
+    if task is not None and task.name not in plugins.tasks_in("distill"):
+        able = ", ".join(plugins.tasks_in("distill"))
+        yield Finding(("distill",), f"the task {task.name} cannot be taught by other runs; {able} can", "remove it")
     if method is not None and plugins.load_plugin("methods", method.name).SOLVER != "gradient":
         expected = f"{method.name} is not trained by gradient steps, so nobody can teach it"
         yield Finding(("distill",), expected, "remove the section, or choose another method")
@@ -253,6 +262,21 @@ def _distill(distill: Distill, method: Choice[Record] | None) -> Iterator[Findin
 def _targets(asked: float | None, ceiling: float | None) -> Iterator[Finding]:
     if asked is not None and ceiling is not None and asked != ceiling:
         yield Finding(("budget", "target"), f"{ceiling:g} is not evaluation.target = {asked:g}", "remove one of both")
+
+
+def _task(draft: Draft, task: str) -> Iterator[Finding]:
+    """Refuse a method that the task cannot use, and what its `unfit(draft)` names: keys, each with the reason."""
+    module = plugins.load_plugin("tasks", task)
+    solvers: tuple[str, ...] = module.SOLVERS
+    if draft.method is not None:
+        solver = plugins.load_plugin("methods", draft.method.name).SOLVER
+        if solver not in solvers:
+            expected = f"{draft.method.name} makes one decision a text, which the task {task} has no use for"
+            yield Finding(("method", "name"), expected, 'use "lora"')
+    if draft.head is not None and draft.head.init == "probe" and "linear_probe" not in solvers:
+        yield Finding(("head", "init"), f"the task {task} has no probe to start from", "remove the key")
+    for key, why in module.unfit(draft):
+        yield Finding(tuple(key.split(".")), why)
 
 
 def _metric(metric: str, task: str) -> Iterator[Finding]:

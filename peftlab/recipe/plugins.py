@@ -41,6 +41,11 @@ def load_plugin(folder: Folder, name: str) -> ModuleType:
     return importlib.import_module(f"peftlab.{folder}.{name}")
 
 
+def tasks_in(feature: str) -> tuple[str, ...]:
+    """Return the tasks that name `feature` in their `FEATURES`."""
+    return tuple(name for name in plugin_names("tasks") if feature in load_plugin("tasks", name).FEATURES)
+
+
 def named(names: Sequence[str], word: str) -> str:
     """Return `names` joined by `word`; of more than three the first two, and how many there are besides."""
     if len(names) <= 3:

@@ -43,6 +43,11 @@ class Architecture(Record):
     """Longest text that the encoder can read; unset: `corpus.length`."""
     dropout: Fraction = 0.1
     """Dropout that the encoder states for fine-tuning; pretraining itself uses `masking.dropout`."""
+    start_from: str | None = None
+    """A BERT encoder of the same width, by hub id, folder or `bundled:NAME`, whose layers the new one starts from; its
+    vocabulary is learnt anew (Artetxe et al. 2020). Unset: random weights."""
+    start_layers: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """Layers of it that are taken, counted from 0, bottom first; unset: the first ones."""
 
 
 class Vocabulary(Record):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from peftlab.reports.model_card import HUB_ID, PIPELINES, table
+from peftlab.recipe.plugins import load_plugin
+from peftlab.reports.model_card import HUB_ID, table
 from peftlab.reports.wording import bytes_text, stand_in_text
 from peftlab.runs.certificate import FILE_NAME, REFERENCE, SUMS, Certificate
 from peftlab.runs.result import Result
@@ -37,7 +38,7 @@ def _front_matter(certificate: Certificate, result: Result) -> str:
     used = exported.encoder.used
     values = {
         "library_name": _library(certificate),
-        "pipeline_tag": PIPELINES.get(exported.task),
+        "pipeline_tag": load_plugin("tasks", exported.task).PIPELINE,
         "language": [result.data.language] if result.data and result.data.language else None,
         "license": exported.encoder.license.lower() if exported.encoder.license else None,
         "base_model": used if HUB_ID.fullmatch(used) else None,

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from peftlab.errors import RunError
+from peftlab.recipe.plugins import load_plugin
 from peftlab.reports.figures import CONFUSION_MATRIX, LEARNING_CURVE, RANKS
 from peftlab.reports.wording import (
+    cell_text,
     cost_rows,
     estimate_text,
     parameter_rows,
@@ -21,9 +23,6 @@ from peftlab.runs.result import Result
 
 FEW_TEST_ROWS = 30
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-PIPELINES = {"classification": "text-classification"}
-# Metrics that the hub knows, under the names that it has for them.
-_HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1"}
 
 
 def model_card(result: Result, recipe_text: str, data_report: Mapping[str, Any]) -> str:
@@ -53,6 +52,7 @@ def model_card(result: Result, recipe_text: str, data_report: Mapping[str, Any])
 
 def _front_matter(result: Result) -> str:
     """Return the hub's metadata. Values are written as JSON, which YAML takes as it is."""
+    known: Mapping[str, str] = load_plugin("tasks", result.task).HUB_METRICS
     tags = [
         "peftlab",
         result.method,
@@ -61,12 +61,12 @@ def _front_matter(result: Result) -> str:
     ]
     values: dict[str, Any] = {
         "library_name": "peftlab",
-        "pipeline_tag": PIPELINES.get(result.task),
+        "pipeline_tag": load_plugin("tasks", result.task).PIPELINE,
         "language": [result.data.language] if result.data and result.data.language else None,
         "license": result.encoder.license.lower() if result.encoder.license else None,
         "base_model": result.encoder.used if HUB_ID.fullmatch(result.encoder.used or "") else None,
         "tags": tags,
-        "metrics": sorted({_HUB_METRICS[name] for name in result.metrics.test if name in _HUB_METRICS}),
+        "metrics": sorted({known[name] for name in result.metrics.test if name in known}),
         "model-index": [_index_entry(result)],
         "peftlab": {
             "version": result.versions.get("peftlab"),
@@ -82,14 +82,15 @@ def _front_matter(result: Result) -> str:
 
 
 def _index_entry(result: Result) -> dict[str, Any]:
+    task = load_plugin("tasks", result.task)
     metrics = [
-        {"type": _HUB_METRICS[name], "name": name, "value": estimate.value}
+        {"type": task.HUB_METRICS[name], "name": name, "value": estimate.value}
         for name, estimate in result.metrics.test.items()
-        if name in _HUB_METRICS
+        if name in task.HUB_METRICS
     ]
     dataset = _source_name(result)
     entry = {
-        "task": {"type": PIPELINES.get(result.task, result.task)},
+        "task": {"type": task.PIPELINE},
         "dataset": {"name": dataset, "type": dataset, "split": "test"},
         "metrics": metrics,
     }
@@ -113,7 +114,7 @@ def _results(result: Result) -> str:
     rows = [(f"`{name}`", *estimate_text(estimate)) for name, estimate in result.metrics.test.items()]
     lines = ["## Results on the test split", "", table(("metric", "value", "95 % interval", "rows"), rows), ""]
     if result.target is not None:
-        lines += [f"**The {target_text(result.target)}.**", ""]
+        lines += [f"**The {target_text(result.target, result.task)}.**", ""]
     best = result.best
     chosen = "The test split was scored once, by the model that was saved."
     if result.data is not None and "validation" not in result.data.rows:
@@ -141,7 +142,8 @@ peftlab predict RUN --text "..."
 ```
 
 `RUN` is this folder; peftlab {result.versions.get("peftlab", "")} made it. `--json` prints one object a text with
-`label` and `probabilities`; a file, or `-` for standard input, takes many texts. What is shipped is in `trained/`.
+{load_plugin("tasks", result.task).ANSWER}; a file, or `-` for standard input, takes many texts.
+What is shipped is in `trained/`.
 """
 
 
@@ -211,7 +213,7 @@ def _found_limits(result: Result, report: Mapping[str, Any]) -> Iterator[str]:
 
 def _per_class(result: Result) -> str:
     if result.scores is None:
-        return ""
+        return "\n".join(_own_tables(result))
     rows = [
         (
             str(number),
@@ -224,6 +226,14 @@ def _per_class(result: Result) -> str:
         for number, score in enumerate(result.scores.per_class)
     ]
     return f"## Per class\n\n{table(('number', 'label', 'precision', 'recall', 'F1', 'test rows'), rows)}\n"
+
+
+def _own_tables(result: Result) -> Iterator[str]:
+    """Yield the task's own tables, and what its metrics depend on."""
+    for shown in result.tables:
+        yield f"## {shown.title}\n\n{table(shown.columns, [list(map(cell_text, row)) for row in shown.rows])}\n"
+    if result.facts:
+        yield "\n".join([*(f"- {name}: `{fact}`" for name, fact in result.facts.items()), ""])
 
 
 def _figures(result: Result) -> str:

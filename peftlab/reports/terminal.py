@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from peftlab.reports.wording import (
     bytes_text,
+    cell_text,
     cost_rows,
     estimate_text,
     parameter_rows,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from peftlab.runs.pretraining_result import PretrainingResult
     from peftlab.runs.result import Result
+    from peftlab.runs.result_parts import TaskTable
 
 # Labels up to which all are shown; of more, the ones with the lowest F1.
 _ALL_LABELS = 20
@@ -65,7 +67,7 @@ def _parts(result: Result) -> Iterator[RenderableType]:
         yield Text()
         yield _metrics_table(result)
     if result.target is not None:
-        yield Text(target_text(result.target), style="bold")
+        yield Text(target_text(result.target, result.task), style="bold")
     if result.best is not None:
         best = result.best
         yield Text(
@@ -76,6 +78,10 @@ def _parts(result: Result) -> Iterator[RenderableType]:
     if result.scores is not None:
         yield Text()
         yield _labels_table(result)
+    for one in result.tables:
+        yield Text()
+        yield _own_table(one)
+    yield from (Text(f"{name}: {fact}") for name, fact in result.facts.items())
     yield from (Text(f"note: {note}") for note in result.notes)
 
 
@@ -120,6 +126,16 @@ def _labels_table(result: Result) -> Table:
     for score in shown:
         figures = (share_text(score.precision), share_text(score.recall), share_text(score.f1), f"{score.support:,}")
         table.add_row(Text(score.label), *figures)
+    return table
+
+
+def _own_table(shown: TaskTable) -> Table:
+    from rich.text import Text
+
+    table = _table(*((name, "left" if place == 0 else "right") for place, name in enumerate(shown.columns)))
+    table.title, table.title_justify = shown.title, "left"
+    for row in shown.rows:
+        table.add_row(*(Text(cell_text(value)) for value in row))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from peftlab.recipe.plugins import load_plugin
 from peftlab.runs.result import Result
 from peftlab.runs.result_parts import Estimate, Parameters, Quantised, Target
 
@@ -39,9 +40,16 @@ def seconds_text(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def target_text(target: Target) -> str:
-    """Return what was asked of test accuracy and whether it was reached."""
-    return f"target accuracy {target.asked:g}: {VERDICTS[target.verdict]}"
+def target_text(target: Target, task: str) -> str:
+    """Return what was asked of the test score that is `task`'s own, and whether it was reached."""
+    return f"target {load_plugin('tasks', task).HEADLINE} {target.asked:g}: {VERDICTS[target.verdict]}"
+
+
+def cell_text(value: str | float | None) -> str:
+    """Return a cell of a task's table: figures to four digits, `-` where there is none."""
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def parameter_rows(parameters: Parameters) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from peftlab.errors import RunError
 from peftlab.runs.files import write_json
@@ -35,7 +35,10 @@ class EncoderRecord(BaseModel):
 
 
 class ModelRecord(BaseModel):
-    """Labels in the order of the logits, and the encoder, None for a method that has none."""
+    """Labels in the order of the logits (none for a task without), and the encoder, None for a method that has none.
+
+    `kept`: what else the task needs to load its model again.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,6 +46,7 @@ class ModelRecord(BaseModel):
     labels: tuple[str, ...]
     multi_label: bool
     encoder: EncoderRecord | None
+    kept: dict[str, JsonValue] = {}
 
 
 def write_model_record(folder: Path, record: ModelRecord) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, model_validator
 
@@ -35,6 +36,7 @@ from peftlab.runs.result_parts import (
     RoundTrip,
     Seconds,
     Target,
+    TaskTable,
 )
 
 SCHEMA_VERSION = 3
@@ -81,8 +83,12 @@ class Result(ResultRecord):
     """Metrics by name."""
     scores: ClassScores | None = None
     """The test split in detail, for classification."""
+    tables: tuple[TaskTable, ...] = ()
+    """The test split in detail, for other tasks: such as a row per type of entity."""
+    facts: dict[str, str] = Field(default={})
+    """What the metrics of the task depend on beyond the rows, by name: such as the version and settings of a scorer."""
     target: Target | None = None
-    """The test accuracy that the recipe asks for, and whether it was reached; null where none is asked."""
+    """The test score that the recipe asks for, and whether it was reached; null where none is asked."""
     budget: dict[str, Ceiling] = Field(default={})
     """Each ceiling of the recipe's `[budget]` with what was measured; empty where there is none."""
     parameters: Parameters | None = None
@@ -135,10 +141,40 @@ class Result(ResultRecord):
         return self
 
 
-def scored(scores: Mapping[str, Any]) -> tuple[dict[str, Estimate], ClassScores]:
-    """Return `metrics.test` and `scores` of a result from the plain values of a classification's scores (`to_dict`)."""
-    estimates = {name: Estimate.model_validate(values) for name, values in scores["metrics"].items()}
-    return estimates, ClassScores.model_validate(scores["scores"], strict=False)
+class TaskScores(Protocol):
+    """What a task makes of the test split. `metrics`: values with their 95 % intervals, by name.
+
+    `to_dict()` gives plain JSON values without NaN: `metrics` as in `metrics.test`, and what there is of `scores`,
+    `tables` and `facts`, as in the result.
+    """
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Metrics with `value`, `low`, `high` and `n`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The fields of a result that come from the scores of its task."""
+
+    metrics: dict[str, Estimate]
+    scores: ClassScores | None = None
+    tables: tuple[TaskTable, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def scored(scores: Mapping[str, Any]) -> Scored:
+    """Return the fields of a result from the plain values of a task's scores (`to_dict`)."""
+    detail = scores.get("scores")
+    return Scored(
+        metrics={name: Estimate.model_validate(values) for name, values in scores["metrics"].items()},
+        scores=ClassScores.model_validate(detail, strict=False) if detail is not None else None,
+        tables=tuple(TaskTable.model_validate(table, strict=False) for table in scores.get("tables", ())),
+        facts=dict(scores.get("facts", {})),
+    )
 
 
 def write_result(folder: Path, result: Result) -> Path:

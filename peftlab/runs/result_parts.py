@@ -79,6 +79,17 @@ class ClassScores(ResultRecord):
     """What could not be computed for which classes."""
 
 
+class TaskTable(ResultRecord):
+    """A table of a task."""
+
+    title: str
+    """What it shows, and of how many rows."""
+    columns: tuple[str, ...]
+    """Heads of the columns."""
+    rows: tuple[tuple[str | int | float | None, ...], ...]
+    """Cells; null where a figure is 0/0."""
+
+
 class RecipeUsed(ResultRecord):
     """The recipe."""
 
@@ -236,7 +247,7 @@ class Distilled(ResultRecord):
 
 
 class Target(ResultRecord):
-    """The test accuracy that the recipe asks for."""
+    """The test score that the recipe asks for: accuracy, or what the task has in its place."""
 
     asked: float
     """`evaluation.target` of the recipe."""

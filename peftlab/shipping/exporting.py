@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.data.tokens import Tokens, tokenise
 from peftlab.errors import DataError, ExportRefused, RunError, UserError
@@ -79,6 +79,7 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
     result = _finished(ask.run)
     run = load_run_model(ask.run, torch.device("cpu"))
     _check_taken(exporter, run)
+    _check_task(exporter, run)
     tests, validation = _rows(run, result)
     exported = _describe(exporter, dtype, run, result)
     limits = _limits(exporter, exported, ask)
@@ -175,6 +176,14 @@ def _finished(folder: Path) -> Result:
 def _check_taken(exporter: ModuleType, run: RunModel) -> None:
     if exporter.TAKES == "adapters" and not hasattr(run.module, "peft_config"):
         raise UserError(_refusal(exporter, run, "trains no adapter of peft", {"mergeable", "any"}))
+
+
+def _check_task(exporter: ModuleType, run: RunModel) -> None:
+    own, task = exporter.__name__.rpartition(".")[2], run.recipe.task.name
+    known: tuple[str, ...] | Literal["all"] = load_plugin("tasks", task).EXPORTS
+    if known != "all" and own not in known:
+        instead = f"formats that work: {', '.join(map(shown, known))}" if known else "ship the run folder itself"
+        raise UserError(f"runs of the task {task!r} have no {shown(own)} export; {instead}")
 
 
 def _write(exporter: ModuleType, source: Source, folder: Path) -> Written:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.errors import UserError
-from peftlab.recipe.plugins import load_plugin
+from peftlab.recipe.plugins import load_plugin, tasks_in
 from peftlab.recipe.records import Recipe
 from peftlab.recipe.resolve import recipe_hash
 from peftlab.runs.code import code_hash
@@ -82,7 +82,10 @@ def plan_run(arm: Arm, name: str, seed: int, inputs: Inputs, more: tuple[str, ..
     found = inputs.of(recipe)
     if found is None:
         return None
-    if found.splits.multi_label:
+    if recipe.task.name not in tasks_in("suites"):
+        text = f"{arm.path}: a suite compares test accuracy, which the task {recipe.task.name!r} does not have"
+        inputs.note(UserError(text))
+    elif found.splits.multi_label:
         inputs.note(UserError(f"{arm.path}: has several labels a row; a suite compares single-label recipes only"))
     code = code_hash(recipe.method.name, recipe.task.name)
     data = taught_data(found.splits.fingerprint, found.lessons.fingerprint if found.lessons is not None else None)

@@ -110,9 +110,7 @@ def _value(result: Result | None, trial: Trial) -> float | None:
 
 
 def _higher_is_better(trial: Trial) -> bool:
-    from peftlab.evaluation.classification_scores import METRICS
-
-    return METRICS[_metric(trial)].higher_is_better
+    return _metric(trial) not in load_plugin("tasks", trial.run.recipe.task.name).LOWER_IS_BETTER
 
 
 # The storage that machines share ----------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ both with class weights; for multi-label sets their binary forms, averaged over 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,14 +18,30 @@ from pydantic import Field
 from peftlab.recipe.records import Fraction, Record
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
     from peftlab.data.rows import Split, Splits
+    from peftlab.data.tokens import Objective, Tokens
+    from peftlab.encoders.load import LoadedEncoder
     from peftlab.evaluation.classification_scores import Scores
+    from peftlab.evaluation.forward import Passes
+    from peftlab.evaluation.predictor import Predictor
+    from peftlab.evaluation.run_model import RunModel
+    from peftlab.recipe.crosschecks import Draft
     from peftlab.recipe.records import Recipe
 
+PIPELINE = "text-classification"
+HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1"}
+BUILTIN_SETS = ("tickets-en", "tickets-zh")
+SOLVERS = ("gradient", "linear_probe", "own")
+EXPORTS = "all"
+FEATURES = ("combine", "several", "suites", "distill")
 METRICS: tuple[str, ...] = ("accuracy", "macro_f1", "micro_f1", "weighted_f1", "roc_auc", "average_precision", "nll")
+LOWER_IS_BETTER = ("nll",)
 DEFAULT_METRIC = "accuracy"
+HEADLINE = "accuracy"
+ANSWER = "`label` and `probabilities`"
 
 
 class Config(Record):
@@ -44,18 +61,18 @@ class Config(Record):
     """`balanced`: rows / (classes * rows of the class); or a weight for each label by name."""
 
 
-def load_splits(
-    recipe: Recipe,
-    config: Config,
-    *,
-    token_lengths: Any = None,
-    report_path: Path | None = None,
-) -> Splits:
+def unfit(draft: Draft) -> Iterator[tuple[str, str]]:  # noqa: ARG001 the contract
+    """Yield no setting: every section was made for this task."""
+    yield from ()
+
+
+def load_splits(recipe: Recipe, config: Config, *, tokenizer: Any = None, report_path: Path | None = None) -> Splits:
     """Return the recipe's checked splits; raises DataError where the rows cannot be used.
 
-    `token_lengths` maps texts and pairs to token counts, for the truncation share in the report.
+    `tokenizer` counts tokens, for the truncation share in the report.
     """
     from peftlab.data.labelled import load_labelled
+    from peftlab.data.tokens import full_lengths
 
     return load_labelled(
         recipe.data,
@@ -64,7 +81,66 @@ def load_splits(
         multi_label=config.multi_label,
         max_length=recipe.encoder.max_length if recipe.encoder is not None else None,
         report_path=report_path,
-        token_lengths=token_lengths,
+        token_lengths=partial(full_lengths, tokenizer) if tokenizer is not None else None,
+    )
+
+
+def labels(splits: Splits) -> tuple[str, ...]:
+    """Return the label names, in the order of the logits."""
+    return splits.label_names
+
+
+def load_model(
+    recipe: Recipe,
+    folder: Path,
+    names: Sequence[str],
+    *,
+    kept: Mapping[str, Any] | None = None,  # noqa: ARG001 the contract
+    device: torch.device | None = None,
+) -> LoadedEncoder:
+    """Load the encoder in `folder` under a head for the labels `names`, drawn from torch's generator."""
+    from peftlab.encoders.load import HeadShape, load_classifier
+    from peftlab.errors import UserError
+
+    if recipe.encoder is None:
+        raise UserError("this run has no encoder")
+    return load_classifier(recipe.encoder, folder, HeadShape(len(names), recipe.head.dropout), device=device)
+
+
+def encode(tokenizer: Any, split: Split, recipe: Recipe) -> Tokens:
+    """Return the tokens of the texts of `split`, cut to the recipe's length."""
+    from peftlab.data.tokens import tokenise
+    from peftlab.errors import UserError
+
+    if recipe.encoder is None:
+        raise UserError("this run has no encoder")
+    return tokenise(tokenizer, split.texts, split.pairs, recipe.encoder.max_length)
+
+
+def objective(
+    encoded: Tokens,
+    splits: Splits,
+    recipe: Recipe,
+    model: nn.Module,  # noqa: ARG001 the contract
+    device: torch.device,
+) -> Objective:
+    """Return what the loop trains `model` by: the training rows in `encoded`, with their labels."""
+    import torch
+
+    from peftlab.data.tokens import Objective, labelled_batches
+
+    config: Config = recipe.task.config  # type: ignore[assignment] # this task's own
+    weights = label_weights(config, splits)
+    on_device = torch.from_numpy(weights).to(device) if weights is not None else None
+    gold = splits.train.labels
+
+    def losses(logits: Tensor, targets: Tensor) -> Tensor:
+        return row_losses(logits, targets, on_device, config)
+
+    return Objective(
+        batch=labelled_batches(encoded, torch.from_numpy(gold)),
+        row_losses=losses,
+        row_weights=row_weights(gold, weights, config),
     )
 
 
@@ -73,9 +149,9 @@ def label_weights(config: Config, splits: Splits) -> NDArray[np.float32] | None:
     if config.class_weights == "none":
         return None
     if config.class_weights == "balanced":
-        labels = splits.train.labels
-        rows = labels.sum(0) if splits.multi_label else np.bincount(labels, minlength=len(splits.label_names))
-        return np.asarray(len(labels) / (len(splits.label_names) * np.maximum(rows, 1)), np.float32)
+        gold = splits.train.labels
+        rows = gold.sum(0) if splits.multi_label else np.bincount(gold, minlength=len(splits.label_names))
+        return np.asarray(len(gold) / (len(splits.label_names) * np.maximum(rows, 1)), np.float32)
     return _named_weights(config.class_weights, splits.label_names)
 
 
@@ -90,11 +166,11 @@ def _named_weights(weights: Mapping[str, float], names: Sequence[str]) -> NDArra
     return np.asarray([weights.get(name, 1.0) for name in names], np.float32)
 
 
-def row_weights(labels: NDArray[Any], weights: NDArray[np.float32] | None, config: Config) -> NDArray[np.float32]:
+def row_weights(gold: NDArray[Any], weights: NDArray[np.float32] | None, config: Config) -> NDArray[np.float32]:
     """Return what each row counts in the mean of the loss, [rows]: the weight of its label, else 1."""
     if weights is None or config.multi_label:
-        return np.ones(len(labels), np.float32)
-    return np.asarray(weights[labels], np.float32)
+        return np.ones(len(gold), np.float32)
+    return np.asarray(weights[gold], np.float32)
 
 
 def row_losses(logits: Tensor, targets: Tensor, weights: Tensor | None, config: Config) -> Tensor:
@@ -121,17 +197,66 @@ def row_losses(logits: Tensor, targets: Tensor, weights: Tensor | None, config: 
     return terms.mean(1) if weights is None else (terms * weights).sum(1) / weights.sum()
 
 
-def point_metrics(logits: NDArray[np.float32], split: Split, splits: Splits, config: Config) -> dict[str, float]:
+def logits(model: nn.Module, encoded: Tokens, recipe: Recipe, passes: Passes) -> NDArray[np.float32]:  # noqa: ARG001
+    """Return the logits of all rows, [rows, labels]."""
+    from peftlab.evaluation.forward import logits_of
+
+    return logits_of(
+        model,
+        encoded,
+        batch_size=passes.batch_size,
+        device=passes.device,
+        rank=passes.rank,
+        world=passes.world,
+    )
+
+
+outputs = logits
+"""What is scored is the logits."""
+
+
+def predicted(outputs: NDArray[np.float32], splits: Splits, config: Config) -> list[Any]:  # noqa: ARG001 the contract
+    """Return the decision on each row."""
+    from peftlab.evaluation.decisions import predicted_labels, probabilities
+
+    chances = probabilities(outputs, multi_label=config.multi_label)
+    decided: list[Any] = predicted_labels(chances, multi_label=config.multi_label, threshold=config.threshold).tolist()
+    return decided
+
+
+def write_predictions(path: Path, outputs: NDArray[np.float32], split: Split, splits: Splits, config: Config) -> None:
+    """Write `predictions.jsonl`: gold and predicted label and all probabilities of each row."""
+    from peftlab.evaluation.predictions import write_predictions as write
+
+    write(
+        path,
+        split.ids,
+        outputs,
+        split.labels,
+        splits.label_names,
+        multi_label=splits.multi_label,
+        threshold=config.threshold,
+    )
+
+
+def predictor(run: RunModel, device: torch.device, against: Path | None) -> Predictor:  # noqa: ARG001 the contract
+    """Return what `predict` asks: texts to labels and probabilities."""
+    from peftlab.evaluation.predictor import encoder_classifier
+
+    return encoder_classifier(run, device)
+
+
+def point_metrics(outputs: NDArray[np.float32], split: Split, splits: Splits, config: Config) -> dict[str, float]:
     """Return the metrics of one validation, without intervals."""
     from peftlab.evaluation.classification_scores import point_metrics as points
 
-    return points(logits, split.labels, splits.label_names, multi_label=config.multi_label, threshold=config.threshold)
+    return points(outputs, split.labels, splits.label_names, multi_label=config.multi_label, threshold=config.threshold)
 
 
-def score(logits: NDArray[np.float32], split: Split, splits: Splits, config: Config) -> Scores:
+def score(outputs: NDArray[np.float32], split: Split, splits: Splits, config: Config) -> Scores:
     """Return every metric of `split` with its 95 % interval, the per-class table and the confusion matrix."""
     from peftlab.evaluation.classification_scores import score_classification
 
     return score_classification(
-        logits, split.labels, splits.label_names, multi_label=config.multi_label, threshold=config.threshold
+        outputs, split.labels, splits.label_names, multi_label=config.multi_label, threshold=config.threshold
     )

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peftlab.data.tokens import Tokens, first_rows, pad
 from peftlab.errors import BudgetError, TimeSpent
+from peftlab.evaluation.forward import Passes
 from peftlab.runs.environment import peak_resident_bytes
 from peftlab.runs.result_parts import Ceiling
 from peftlab.training.clock import Clock
@@ -24,52 +24,38 @@ if TYPE_CHECKING:
 
     from peftlab.recipe.records import Budget, Recipe
     from peftlab.runs.result_parts import Memory, Parameters
-    from peftlab.training.prepare import Model
+    from peftlab.training.prepare import Found, Model
 
-WARM_UP, CALLS = 3, 20
-"""Forward passes of single texts before the latency is measured, and those that it is the median of."""
+TEXTS, PASSES = 20, 3
+"""Texts that the latency is measured on, and the passes over them of which it is the median."""
 MARGIN = 1.3
 """What the time that is kept for the end of a run is multiplied with: forward passes do not all take equally long."""
 
 
-def latency_of(call: Callable[[int], object], rows: int) -> float:
-    """Return the median milliseconds of `call(row)` over single rows, in turn over the `rows` that there are."""
+def latency_of(one_by_one: Callable[[], object], texts: int) -> float:
+    """Return the milliseconds of a text: the median of some calls of `one_by_one`, each through all `texts`."""
+    one_by_one()
     taken = []
-    for number in range(WARM_UP + CALLS):
+    for _ in range(PASSES):
         started = time.perf_counter()
-        call(number % rows)
+        one_by_one()
         taken.append(time.perf_counter() - started)
-    return 1e3 * float(np.median(taken[WARM_UP:]))
+    return 1e3 * float(np.median(taken)) / texts
 
 
-def model_latency(module: Any, tokens: Tokens, device: torch.device) -> float:
-    """Return the median milliseconds of one text of `tokens` through `module`, which stays in its mode."""
-    import torch
-
-    training = module.training
-    module.eval()
-
-    def call(row: int) -> object:
-        batch = {name: tensor.to(device) for name, tensor in pad(tokens, [row]).items()}
-        # The values are waited for: on an accelerator the call itself returns at once.
-        return module(**batch).logits.cpu()
-
-    with torch.inference_mode():
-        median = latency_of(call, len(tokens))
-    module.train(training)
-    return median
+def asked_latency(found: Found, model: Model, tokens: Any, device: torch.device) -> float | None:
+    """Return the milliseconds of one text of `tokens` in a batch of its own; None where no ceiling asks for them."""
+    if found.recipe.budget.latency_ms is None:
+        return None
+    some, passes = tokens.first(TEXTS), Passes(1, device)
+    return latency_of(lambda: found.task.outputs(model.module, some, found.recipe, passes), len(some))
 
 
-def asked_latency(budget: Budget, module: Any, tokens: Tokens, device: torch.device) -> float | None:
-    """Return the latency of `module`, None where the budget has no ceiling for it."""
-    return None if budget.latency_ms is None else model_latency(module, tokens, device)
-
-
-def check_speed(recipe: Recipe, model: Model, tokens: Tokens, device: torch.device) -> None:
+def check_speed(found: Found, model: Model, tokens: Any, device: torch.device) -> None:
     """Raise BudgetError where the model as built is slower than `budget.latency_ms`: training does not change that."""
-    found, asked = asked_latency(recipe.budget, model.module, tokens, device), recipe.budget.latency_ms
-    if found is not None and asked is not None and found > asked:
-        raise BudgetError(_refusal(recipe, f"{found:.2f} ms a text against budget.latency_ms = {asked:g}"))
+    measured, asked = asked_latency(found, model, tokens, device), found.recipe.budget.latency_ms
+    if measured is not None and asked is not None and measured > asked:
+        raise BudgetError(_refusal(found.recipe, f"{measured:.2f} ms a text against budget.latency_ms = {asked:g}"))
 
 
 def check_memory(recipe: Recipe, estimate: float) -> None:
@@ -92,17 +78,17 @@ def memory_watch(recipe: Recipe) -> Callable[[], None]:
     return look
 
 
-def seconds_of_pass(module: Any, tokens: Tokens, *, rows: int, device: torch.device) -> float:
-    """Return the seconds of a token in a forward pass, measured on the first `rows` of `tokens`."""
-    from peftlab.evaluation.forward import logits_of
-
-    some = first_rows(tokens, rows)
+def seconds_of_pass(found: Found, model: Model, tokens: Any, device: torch.device) -> float:
+    """Return the seconds of a token when rows are scored, measured on one batch of `tokens`."""
+    rows = found.recipe.evaluation.batch_size
+    some = tokens.first(rows)
     started = time.perf_counter()
-    logits_of(module, some, batch_size=rows, device=device)
-    return (time.perf_counter() - started) / max(1, int(some.lengths.max()) * len(some))
+    found.task.outputs(model.module, some, found.recipe, Passes(rows, device))
+    tokens_passed: int = max(1, some.width * len(some))
+    return (time.perf_counter() - started) / tokens_passed
 
 
-def padded(tokens: Tokens) -> int:
+def padded(tokens: Any) -> int:
     """Return the tokens of all rows, a little more for padding."""
     return int(1.1 * tokens.lengths.sum()) + 1
 

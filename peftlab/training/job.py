@@ -29,8 +29,7 @@ from peftlab.training.tracking import check_trackers, start_trackers
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from peftlab.evaluation.classification_scores import Scores
-    from peftlab.runs.result import Result
+    from peftlab.runs.result import Result, TaskScores
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,9 @@ def _announce(found: Found, console: Console) -> None:
         console.print(f"encoder {files.used} from {files.folder}")
     shown = (splits.train, *([splits.validation] if found.validates else []), splits.test)
     rows = ", ".join(f"{len(split):,} {split.name}" for split in shown)
-    console.print(f"data: {rows} rows, {len(splits.label_names)} labels, from {splits.source['used']}")
+    labels = found.task.labels(splits)
+    counted = f" {len(labels)} labels," if labels else ""
+    console.print(f"data: {rows} rows,{counted} from {splits.source['used']}")
 
 
 def _solve(found: Found, sitting: Sitting) -> Outcome:
@@ -191,28 +192,18 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
     write_result(job.folder, result)
     if result.status != "stopped":
         shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
-    _tell(job, result, sitting.console)
+    _tell(job, result, found.task.HEADLINE, sitting.console)
     return result
 
 
 def _keep_predictions(job: Job, found: Found, outcome: Outcome, file_name: str) -> None:
-    from peftlab.evaluation.predictions import write_predictions
-
     splits, config = found.splits, found.recipe.task.config
-    write_predictions(
-        job.folder / file_name,
-        splits.test.ids,
-        outcome.test_logits,
-        splits.test.labels,
-        splits.label_names,
-        multi_label=splits.multi_label,
-        threshold=getattr(config, "threshold", 0.5),
-    )
+    found.task.write_predictions(job.folder / file_name, outcome.test_outputs, splits.test, splits, config)
 
 
-def _score_test(found: Found, outcome: Outcome) -> Scores:
+def _score_test(found: Found, outcome: Outcome) -> TaskScores:
     splits, config = found.splits, found.recipe.task.config
-    scores: Scores = found.task.score(outcome.test_logits, splits.test, splits, config)
+    scores: TaskScores = found.task.score(outcome.test_outputs, splits.test, splits, config)
     return scores
 
 
@@ -230,7 +221,7 @@ def _write_report(job: Job, found: Found, sitting: Sitting, result: Result) -> N
         sitting.say(f"figures and model card could not be written: {type(error).__name__}: {error}")
 
 
-def _tell(job: Job, result: Result, console: Console) -> None:
+def _tell(job: Job, result: Result, headline: str, console: Console) -> None:
     if result.status == "stopped":
         console.print(f"[bold yellow]stopped[/bold yellow]: {result.reason}")
     if not result.metrics.test:
@@ -238,10 +229,10 @@ def _tell(job: Job, result: Result, console: Console) -> None:
         console.print(f"[bold]test not scored[/bold], as evaluation.score_test says; validation: {shown}")
         return
     parameters = result.parameters
-    accuracy = result.metrics.test["accuracy"]
+    best = result.metrics.test[headline]
     console.print(
-        f"[bold]test accuracy {accuracy.value:.4f}[/bold] (95 % interval {accuracy.low:.4f} to {accuracy.high:.4f}, "
-        f"n = {accuracy.n:,})"
+        f"[bold]test {headline} {best.value:.4f}[/bold] (95 % interval {best.low:.4f} to {best.high:.4f}, "
+        f"n = {best.n:,})"
     )
     if result.target is not None:
         console.print(f"target {result.target.asked:g}: {result.target.verdict.replace('_', ' ')}")

@@ -53,7 +53,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained, saved and proved model, with its logits on the test split [rows, labels].
+    """A trained, saved and proved model, with what it put out on the test split, as its task scores it.
 
     `validation`: metrics of the best checkpoint. `best`: step, epoch, metric and value of it, where there are steps.
     `surviving`, `ranks`: trained parameters left and rank of each module, where the method removes some. `shipped`:
@@ -62,7 +62,7 @@ class Outcome:
     `quantised`: what 8-bit or 4-bit weights came to, where the encoder has them.
     """
 
-    test_logits: NDArray[np.float32]
+    test_outputs: Any
     validation: Mapping[str, float]
     trainable: int
     total: int

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from peftlab.data.tokens import Tokens, full_lengths, tokenise
 from peftlab.encoders.anatomy import Anatomy
 from peftlab.encoders.hooks import Hooks
-from peftlab.encoders.load import HeadShape, Pooling, load_classifier, load_tokenizer
+from peftlab.encoders.load import Pooling, load_tokenizer
 from peftlab.encoders.saved import save_trained
 from peftlab.encoders.source import EncoderFiles, find_encoder
 from peftlab.encoders.trainable import ParameterCounts, count_parameters
@@ -26,31 +25,33 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from peftlab.data.rows import Split, SplitName, Splits
+    from peftlab.data.rows import SplitName
     from peftlab.recipe.records import Recipe, Record
 
 
 @dataclass(frozen=True)
 class Model:
-    """An encoder with head and method attached. `pooling` is what `auto` came to."""
+    """An encoder with head and method attached. `pooling` is what `auto` came to; `kept` as in `LoadedEncoder`."""
 
     module: nn.Module
     anatomy: Anatomy
     pooling: Pooling
     counts: ParameterCounts
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Found:
     """A recipe's plug-ins, rows and encoder; `files` and `tokenizer` are None for a method without an encoder.
 
-    `lessons`: who teaches the run, where its recipe has `[distill]`.
+    `splits`: the record of the task's own (see "Adding a task" in CONTRIBUTING.md). `lessons`: who teaches the run,
+    where its recipe has `[distill]`.
     """
 
     recipe: Recipe
     task: ModuleType
     method: ModuleType
-    splits: Splits
+    splits: Any
     files: EncoderFiles | None
     tokenizer: Any
     lessons: Lessons | None = None
@@ -67,17 +68,13 @@ def find_inputs(recipe: Recipe, *, report_path: Path | None, say: Callable[[str]
     Raises EncoderError, DataError or MissingPackage, each in sentences, before anything is computed.
     """
     task, method = load_plugin("tasks", recipe.task.name), load_plugin("methods", recipe.method.name)
-    files, tokenizer, token_lengths = None, None, None
+    files, tokenizer = None, None
     if method.NEEDS_ENCODER:
         if recipe.encoder is None:
             raise UserError(f"{recipe.path}: the method {recipe.method.name!r} needs an [encoder] section")
         files = find_encoder(recipe.encoder, beside=recipe.path.parent)
         tokenizer = load_tokenizer(files.folder)
-
-        def token_lengths(texts: Any, pairs: Any) -> list[int]:
-            return full_lengths(tokenizer, texts, pairs)
-
-    splits = task.load_splits(recipe, recipe.task.config, token_lengths=token_lengths, report_path=report_path)
+    splits = task.load_splits(recipe, recipe.task.config, tokenizer=tokenizer, report_path=report_path)
     for sentence in (*splits.report["notes"], *splits.report["warnings"]):
         say(f"data: {sentence}")
     _refuse_small_test(recipe, splits)
@@ -99,7 +96,7 @@ def build_model(found: Found, *, device: torch.device, seed: int) -> Model:
     if found.recipe.encoder is not None:
         check_room(module, found.recipe.encoder.max_length)
     module.to(device)
-    return Model(module, loaded.anatomy, loaded.pooling, count_parameters(module, loaded.anatomy))
+    return Model(module, loaded.anatomy, loaded.pooling, count_parameters(module, loaded.anatomy), loaded.kept)
 
 
 def bare_model(found: Found, *, device: torch.device, seed: int) -> Model:
@@ -109,24 +106,20 @@ def bare_model(found: Found, *, device: torch.device, seed: int) -> Model:
     if found.recipe.encoder is None or found.files is None:
         raise UserError("this run has no encoder")
     torch.manual_seed(seed)
-    head = HeadShape(len(found.splits.label_names), found.recipe.head.dropout)
-    loaded = load_classifier(found.recipe.encoder, found.files.folder, head, device=device)
+    loaded = found.task.load_model(found.recipe, found.files.folder, found.task.labels(found.splits), device=device)
     if found.recipe.encoder.load_in == "full":
         loaded.model.to(device)
-    return Model(loaded.model, loaded.anatomy, loaded.pooling, count_parameters(loaded.model, loaded.anatomy))
+    counts = count_parameters(loaded.model, loaded.anatomy)
+    return Model(loaded.model, loaded.anatomy, loaded.pooling, counts, loaded.kept)
 
 
-def tokenise_split(found: Found, split: Split) -> Tokens:
-    """Tokenise `split` as the recipe says."""
-    if found.recipe.encoder is None:
-        raise UserError("this run has no encoder")
-    return tokenise(found.tokenizer, split.texts, split.pairs, found.recipe.encoder.max_length)
-
-
-def tokenise_splits(found: Found) -> dict[SplitName, Tokens]:
-    """Tokenise the three splits as the recipe says."""
+def tokenise_splits(found: Found) -> dict[SplitName, Any]:
+    """Tokenise the three splits as task and recipe say."""
     splits = found.splits
-    return {split.name: tokenise_split(found, split) for split in (splits.train, splits.validation, splits.test)}
+    return {
+        split.name: found.task.encode(found.tokenizer, split, found.recipe)
+        for split in (splits.train, splits.validation, splits.test)
+    }
 
 
 def affordable_model(found: Found, *, device: torch.device) -> Model:
@@ -183,15 +176,15 @@ def shipped_bytes(model: Model) -> int:
         return save_trained(model.module, Path(folder) / "trained", encoder_name="encoder")
 
 
-def estimate_peak_bytes(model: Model, plan: Plan, tokens: Tokens, *, resident: int, optimizer_bytes: int) -> int:
+def estimate_peak_bytes(model: Model, plan: Plan, width: int, *, resident: int, optimizer_bytes: int) -> int:
     """Estimate the peak memory of training: what is resident now, gradients, optimizer state, and activations.
 
-    `resident`: bytes that the process holds with the model loaded. `optimizer_bytes`: bytes of optimizer state a
-    trained parameter. Activations are counted for the largest possible forward pass: about 20 hidden-sized and 5
-    feed-forward-sized fp32 values a token and layer, and 4 attention maps. An estimate, not a promise.
+    `width`: tokens of the longest row. `resident`: bytes that the process holds with the model loaded.
+    `optimizer_bytes`: bytes of optimizer state a trained parameter. Activations are counted for the largest possible
+    forward pass: about 20 hidden-sized and 5 feed-forward-sized fp32 values a token and layer, and 4 attention maps.
+    An estimate, not a promise.
     """
     config: Any = model.module.config
-    width = int(tokens.lengths.max())
     hidden, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
     inner = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 4 * hidden)
     per_token = layers * 4 * (20 * hidden + 5 * inner + 4 * heads * width)
@@ -199,7 +192,7 @@ def estimate_peak_bytes(model: Model, plan: Plan, tokens: Tokens, *, resident: i
     return int(resident + model.counts.trainable * (4 + optimizer_bytes) + activations)
 
 
-def _refuse_small_test(recipe: Recipe, splits: Splits) -> None:
+def _refuse_small_test(recipe: Recipe, splits: Any) -> None:
     """Raise DataError where the test split cannot give the interval that the recipe asks for."""
     from peftlab.evaluation.intervals import rows_needed
 

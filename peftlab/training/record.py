@@ -11,7 +11,7 @@ from peftlab.evaluation.intervals import verdict
 from peftlab.recipe.resolve import recipe_hash
 from peftlab.runs.environment import git_commit, versions
 from peftlab.runs.folder import now
-from peftlab.runs.result import Result, scored
+from peftlab.runs.result import Result, TaskScores, scored
 from peftlab.runs.result_parts import (
     Best,
     DataUsed,
@@ -28,7 +28,6 @@ from peftlab.training.ceilings import against_ceilings
 from peftlab.training.outcome import peak_memory, where_it_ran
 
 if TYPE_CHECKING:
-    from peftlab.evaluation.classification_scores import Scores
     from peftlab.training.job import Job, Start
     from peftlab.training.outcome import Measured, Outcome
     from peftlab.training.placement import Placement
@@ -40,16 +39,16 @@ def finished_result(
     found: Found,
     placement: Placement,
     outcome: Outcome,
-    scores: Scores | None,
+    scores: TaskScores | None,
     start: Start,
     notes: list[str],
 ) -> Result:
     """Return the result of a run that went to its end; `scores` is None where the test rows were put aside."""
-    estimates, detail = scored(scores.to_dict()) if scores is not None else ({}, None)
+    told = scored(scores.to_dict()) if scores is not None else None
     asked = job.recipe.evaluation.target
     target = None
     if asked is not None and scores is not None:
-        target = Target(asked=asked, verdict=verdict(scores.metrics["accuracy"], asked))
+        target = Target(asked=asked, verdict=verdict(scores.metrics[found.task.HEADLINE], asked))
     seconds = _seconds(start, train=outcome.train_seconds, test=outcome.test_seconds)
     always = _always(job, found, placement, start, notes, outcome.quantised)
     parameters = Parameters(
@@ -65,8 +64,10 @@ def finished_result(
         status="stopped" if outcome.stopped is not None else "ok" if scores is not None else "validated",
         reason=outcome.stopped,
         budget=against_ceilings(job.recipe.budget, parameters, always["memory"], seconds.total, outcome.latency_ms),
-        metrics=Metrics(validation=dict(outcome.validation), test=estimates),
-        scores=detail,
+        metrics=Metrics(validation=dict(outcome.validation), test=told.metrics if told is not None else {}),
+        scores=told.scores if told is not None else None,
+        tables=told.tables if told is not None else (),
+        facts=told.facts if told is not None else {},
         target=target,
         parameters=parameters,
         ranks=dict(outcome.ranks) if outcome.ranks is not None else None,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from peftlab.data.tokens import Tokens, first_rows
 from peftlab.encoders.quantised import weight_bytes
 from peftlab.encoders.saved import load_trained, save_trained, saved_parameters
 from peftlab.errors import UserError
-from peftlab.evaluation.forward import logits_of
+from peftlab.evaluation.forward import Passes
 from peftlab.runs.files import whole_folder
 from peftlab.runs.model_record import TOKENIZER, TRAINED, EncoderRecord, ModelRecord, write_model_record
 from peftlab.training.drift import measure_quantised
@@ -32,7 +32,7 @@ class Saved:
     quantised: Measured | None = None
 
 
-def save_and_prove(found: Found, model: Model, tokens: Tokens, sitting: Sitting) -> Saved:
+def save_and_prove(found: Found, model: Model, tokens: Any, sitting: Sitting) -> Saved:
     """Write trained part, tokenizer and model record; prove on rows of `tokens` that they reload to the same logits.
 
     Only the first process writes and proves. Opens no socket.
@@ -56,17 +56,23 @@ def save_and_prove(found: Found, model: Model, tokens: Tokens, sitting: Sitting)
         shipped = saved_parameters(folder)
         with whole_folder(sitting.folder / TOKENIZER) as target:
             found.tokenizer.save_pretrained(str(target))
-        record = ModelRecord(labels=found.splits.label_names, multi_label=found.splits.multi_label, encoder=encoder)
+        record = ModelRecord(
+            labels=found.task.labels(found.splits),
+            multi_label=getattr(found.recipe.task.config, "multi_label", False),
+            encoder=encoder,
+            kept=dict(model.kept),
+        )
         write_model_record(sitting.folder, record)
-        some = first_rows(tokens, ROUND_TRIP_ROWS)
-        logits = partial(logits_of, batch_size=found.recipe.evaluation.batch_size, device=place.device)
-        before = logits(model.module, some)
+        some = tokens.first(ROUND_TRIP_ROWS)
+        passes = Passes(found.recipe.evaluation.batch_size, place.device)
+        logits = partial(found.task.logits, encoded=some, recipe=found.recipe, passes=passes)
+        before = logits(model.module)
         # Another seed than training had: whatever the saved part lacks comes out different.
         bare = bare_model(found, device=place.device, seed=found.recipe.train.seed + 1)
         stored = weight_bytes(bare.module, bare.anatomy)
         attach = partial(found.method.attach, config=found.recipe.method.config, anatomy=bare.anatomy)
         fresh = load_trained(bare.module, folder, attach).to(place.device)
-        difference = prove_same(before, logits(fresh, some), folder)
+        difference = prove_same(before, logits(fresh), folder)
         measured = measure_quantised(found, fresh, stored, sitting)
         return Saved(size, shipped, encoder, difference, len(some), measured)
     return Saved(size, shipped, encoder, 0.0, 0)

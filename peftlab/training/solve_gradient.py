@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.rows import SplitName
-from peftlab.data.tokens import Tokens, labelled_batches
+from peftlab.data.tokens import labelled_batches
 from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.trainable import count_parameters
-from peftlab.evaluation.forward import logits_of
+from peftlab.evaluation.forward import Passes
 from peftlab.recipe.resolve import recipe_hash
 from peftlab.training.ceilings import (
     MARGIN,
@@ -41,18 +41,12 @@ from peftlab.training.prepare import (
     estimate_peak_bytes,
     hooks_of,
     plan_of,
-    tokenise_split,
     tokenise_splits,
 )
 from peftlab.training.save import save_and_prove
 from peftlab.training.signals import StopWish, stop_on_signals
 from peftlab.training.solve_probe import probe_head
 from peftlab.training.supervise import Supervision, train
-
-if TYPE_CHECKING:
-    import torch
-
-    from peftlab.data.rows import Split
 
 
 def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
@@ -70,7 +64,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     plan = plan_of(whole)
     hooks = hooks_of(found, model, plan)
     tokens = tokenise_splits(found)
-    lines = tokens["train"] if whole is found else tokenise_split(whole, whole.splits.train)
+    lines = tokens["train"] if whole is found else whole.task.encode(whole.tokenizer, whole.splits.train, recipe)
     ending = _hold_plan(found, model, plan, tokens, sitting, built)
     if recipe.head.init == "probe" and not _has_checkpoint(sitting):
         start = probe_head(found, model, tokens, sitting)
@@ -90,14 +84,13 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         progress = train(fitting, watch)
     ranks = hooks.finish() if hooks.finish is not None else None
     started = time.perf_counter()
-    shown = partial(_logits, model, sitting=sitting, batch_size=recipe.evaluation.batch_size)
-    validation = _validate(found, shown(tokens["validation"])) if found.validates else {}
-    test_logits = shown(tokens["test"])
+    validation = _validate(found, model, tokens["validation"], sitting) if found.validates else {}
+    test_outputs = found.task.outputs(model.module, tokens["test"], recipe, _passes(found, sitting))
     seconds = time.perf_counter() - started
     saved = save_and_prove(found, model, tokens["test"], sitting)
-    latency = asked_latency(recipe.budget, model.module, tokens["validation"], place.device)
+    latency = asked_latency(found, model, tokens["validation"], place.device)
     return Outcome(
-        test_logits=test_logits,
+        test_outputs=test_outputs,
         validation=validation,
         trainable=model.counts.trainable,
         total=model.counts.total,
@@ -121,7 +114,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
 
 
 def _hold_plan(
-    found: Found, model: Model, plan: Plan, tokens: Mapping[SplitName, Tokens], sitting: Sitting, built: float
+    found: Found, model: Model, plan: Plan, tokens: Mapping[SplitName, Any], sitting: Sitting, built: float
 ) -> float:
     """Refuse a plan that cannot keep the ceilings; return the seconds that the end of the run will take.
 
@@ -136,13 +129,12 @@ def _hold_plan(
         size = 8 if found.recipe.optimizer.name == "adamw" else 2
         check_memory(
             found.recipe,
-            estimate_peak_bytes(model, plan, tokens["train"], resident=resident, optimizer_bytes=size),
+            estimate_peak_bytes(model, plan, tokens["train"].width, resident=resident, optimizer_bytes=size),
         )
-    check_speed(found.recipe, model, tokens["validation"], device)
+    check_speed(found, model, tokens["validation"], device)
     if budget.minutes is None:
         return 0.0
-    batch = found.recipe.evaluation.batch_size
-    a_token = seconds_of_pass(model.module, tokens["validation"], rows=batch, device=device)
+    a_token = seconds_of_pass(found, model, tokens["validation"], device)
     scored = 2 * padded(tokens["validation"]) + padded(tokens["test"])
     needed = MARGIN * (a_token * scored + 2 * built) + 1.0
     check_minutes(found.recipe, sitting.clock, needed)
@@ -182,19 +174,10 @@ def _announce(model: Model, plan: Plan, sitting: Sitting) -> None:
 
 
 def _fitting(
-    found: Found, model: Model, tokens: Tokens, plan: Plan, hooks: Hooks, sitting: Sitting, stop: Callable[[], bool]
+    found: Found, model: Model, tokens: Any, plan: Plan, hooks: Hooks, sitting: Sitting, stop: Callable[[], bool]
 ) -> Fitting:
-    import torch
-
     recipe, splits, place = found.recipe, found.splits, sitting.placement
-    config = recipe.task.config
-    weights = found.task.label_weights(config, splits)
-    on_device = torch.from_numpy(weights).to(place.device) if weights is not None else None
-
-    def row_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        losses: torch.Tensor = found.task.row_losses(logits, targets, on_device, config)
-        return losses
-
+    objective = found.task.objective(tokens, splits, recipe, model.module, place.device)
     rate = recipe.train.learning_rate
     if rate == "auto":
         rate = found.method.LEARNING_RATE.default
@@ -202,23 +185,23 @@ def _fitting(
     return Fitting(
         model=model.module,
         lengths=tokens.lengths,
-        batch=labelled_batches(tokens, torch.from_numpy(splits.train.labels)),
-        row_weights=found.task.row_weights(splits.train.labels, weights, config),
-        row_losses=row_losses,
+        batch=objective.batch,
+        row_weights=objective.row_weights,
+        row_losses=objective.row_losses,
         optimizer=make_optimizer(groups, recipe.optimizer, place.device),
         plan=plan,
         schedule=recipe.train.schedule,
         clip=recipe.optimizer.clip,
         seed=recipe.train.seed,
         placement=place,
-        describe_rows=partial(_describe, splits.train),
+        describe_rows=partial(_describe, splits.train.ids),
         stop_asked=stop,
         hooks=hooks,
     )
 
 
 def _with_teachers(
-    fitting: Fitting, whole: Found, tokens: Tokens, chances: NDArray[np.float32], *, labelled: int
+    fitting: Fitting, whole: Found, tokens: Any, chances: NDArray[np.float32], *, labelled: int
 ) -> Fitting:
     """Return `fitting` with the teachers' probabilities [rows, labels] as targets beside the labels."""
     asked, splits = whole.recipe.distill, whole.splits
@@ -229,23 +212,15 @@ def _with_teachers(
     return replace(fitting, batch=labelled_batches(tokens, targets), row_losses=losses)
 
 
-def _supervision(
-    found: Found, model: Model, tokens: Tokens, plan: Plan, sitting: Sitting, wish: StopWish
-) -> Supervision:
-    from peftlab.evaluation.classification_scores import METRICS
-
+def _supervision(found: Found, model: Model, tokens: Any, plan: Plan, sitting: Sitting, wish: StopWish) -> Supervision:
     recipe, splits = found.recipe, found.splits
     metric = recipe.evaluation.metric
-
-    def validate() -> dict[str, float]:
-        return _validate(found, _logits(model, tokens, sitting=sitting, batch_size=recipe.evaluation.batch_size))
-
     return Supervision(
         folder=sitting.folder,
         console=sitting.console,
-        validate=validate if found.validates else None,
+        validate=partial(_validate, found, model, tokens, sitting) if found.validates else None,
         metric=metric,
-        lower_is_better=not METRICS[metric].higher_is_better,
+        lower_is_better=metric in found.task.LOWER_IS_BETTER,
         patience=recipe.evaluation.patience,
         checkpoint_every=recipe.run.checkpoint_every,
         identity={
@@ -265,21 +240,20 @@ def _supervision(
     )
 
 
-def _validate(found: Found, logits: NDArray[np.float32]) -> dict[str, float]:
-    splits = found.splits
-    values: dict[str, float] = found.task.point_metrics(logits, splits.validation, splits, found.recipe.task.config)
+def _validate(found: Found, model: Model, tokens: Any, sitting: Sitting) -> dict[str, float]:
+    splits, recipe = found.splits, found.recipe
+    outputs = found.task.outputs(model.module, tokens, recipe, _passes(found, sitting))
+    values: dict[str, float] = found.task.point_metrics(outputs, splits.validation, splits, recipe.task.config)
     return values
 
 
-def _logits(model: Model, tokens: Tokens, *, sitting: Sitting, batch_size: int) -> NDArray[np.float32]:
+def _passes(found: Found, sitting: Sitting) -> Passes:
     place = sitting.placement
-    return logits_of(
-        model.module, tokens, batch_size=batch_size, device=place.device, rank=place.rank, world=place.world
-    )
+    return Passes(found.recipe.evaluation.batch_size, place.device, place.rank, place.world)
 
 
-def _describe(split: Split, rows: NDArray[np.int64]) -> str:
-    shown = ", ".join(split.ids[row] for row in rows[:8])
+def _describe(ids: Sequence[str], rows: NDArray[np.int64]) -> str:
+    shown = ", ".join(ids[row] for row in rows[:8])
     return shown if len(rows) <= 8 else f"{shown} and {len(rows) - 8} more"
 
 

@@ -7,7 +7,7 @@ import time
 from peftlab.encoders.saved import folder_bytes
 from peftlab.runs.files import whole_folder
 from peftlab.runs.model_record import TRAINED, ModelRecord, write_model_record
-from peftlab.training.ceilings import check_memory, check_minutes, latency_of
+from peftlab.training.ceilings import TEXTS, check_memory, check_minutes, latency_of
 from peftlab.training.outcome import Outcome, Sitting, prove_same
 from peftlab.training.prepare import Found, check_budget
 
@@ -34,13 +34,14 @@ def solve_by_itself(found: Found, sitting: Sitting) -> Outcome:
     latency = None
     if recipe.budget.latency_ms is not None:
         texts, pairs = splits.validation.texts, splits.validation.pairs
-        one = [slice(row, row + 1) for row in range(len(texts))]
+        singles = [slice(row, row + 1) for row in range(min(TEXTS, len(texts)))]
         latency = latency_of(
-            lambda row: method.logits(model, texts[one[row]], pairs[one[row]] if pairs is not None else None), len(one)
+            lambda: [method.logits(model, texts[one], pairs[one] if pairs is not None else None) for one in singles],
+            len(singles),
         )
     again = method.logits(method.load(folder), splits.test.texts, splits.test.pairs)
     return Outcome(
-        test_logits=test_logits,
+        test_outputs=test_logits,
         validation=found.task.point_metrics(validation_logits, splits.validation, splits, recipe.task.config),
         trainable=model.parameters,
         total=model.parameters,

@@ -48,7 +48,7 @@ def solve_by_probe(found: Found, sitting: Sitting) -> Outcome:
     test_seconds = time.perf_counter() - started - seconds
     saved = save_and_prove(found, model, tokens["test"], sitting)
     return Outcome(
-        test_logits=logits["test"],
+        test_outputs=logits["test"],
         validation=found.task.point_metrics(logits["validation"], splits.validation, splits, recipe.task.config)
         if found.validates
         else {},
@@ -66,7 +66,7 @@ def solve_by_probe(found: Found, sitting: Sitting) -> Outcome:
         compared_rows=saved.rows,
         shipped=saved.shipped,
         quantised=saved.quantised,
-        latency_ms=asked_latency(recipe.budget, model.module, tokens["validation"], place.device),
+        latency_ms=asked_latency(found, model, tokens["validation"], place.device),
     )
 
 
@@ -74,10 +74,10 @@ def _hold_plan(found: Found, model: Model, tokens: Mapping[SplitName, Tokens], s
     """Refuse a plan that cannot keep the ceilings. `built`: seconds that loading the model took."""
     recipe, device = found.recipe, sitting.placement.device
     check_memory(recipe, 0.0)
-    check_speed(recipe, model, tokens["validation"], device)
+    check_speed(found, model, tokens["validation"], device)
     if recipe.budget.minutes is None:
         return
-    a_token = seconds_of_pass(model.module, tokens["validation"], rows=recipe.evaluation.batch_size, device=device)
+    a_token = seconds_of_pass(found, model, tokens["validation"], device)
     passes = padded(tokens["train"]) + 2 * padded(tokens["validation"]) + padded(tokens["test"])
     check_minutes(recipe, sitting.clock, MARGIN * (a_token * passes + 2 * built) + 1.0)
 

@@ -158,8 +158,8 @@ def _validated(
     metrics = dict(validate())
     if watch.metric not in metrics:
         raise UserError(
-            f"evaluation.metric {watch.metric!r} is undefined on the validation split, where no class has rows on both "
-            f"sides; choose one of {', '.join(metrics)}, or a larger validation split"
+            f"evaluation.metric {watch.metric!r} is undefined on the validation split; choose one of "
+            f"{', '.join(metrics)}, or a larger validation split"
         )
     value = metrics[watch.metric]
     best = progress.best_value

@@ -12,6 +12,7 @@ from peftlab.errors import RecipeError
 from peftlab.recipe import crosschecks, plugins
 from peftlab.recipe.load import read_recipe
 from peftlab.recipe.records import Encoder, Record
+from peftlab.tasks import classification
 
 Write = Callable[..., Path]
 
@@ -195,14 +196,14 @@ def test_built_in_names_are_those_that_exist(recipe_file: Write) -> None:
         'override \'data.source=builtin:ticket-zh\': expected one of "builtin:tickets-en", "builtin:tickets-zh", '
         'found "builtin:ticket-zh"; did you mean "builtin:tickets-zh"?'
     ]
-    for name in crosschecks.BUILTIN_SETS:
+    for name in classification.BUILTIN_SETS:
         read_recipe(path, [f"data.source=builtin:{name}"])
 
 
 def test_the_built_in_sets_are_those_of_the_data_folder() -> None:
     from peftlab.data.sources import BUILTIN
 
-    assert sorted(BUILTIN) == [f"builtin:{name}" for name in crosschecks.BUILTIN_SETS]
+    assert sorted(BUILTIN) == [f"builtin:{name}" for name in crosschecks.BUILTIN_TEXTS]
 
 
 @pytest.mark.parametrize("key", ["name", "stand_in"])

@@ -38,7 +38,7 @@ def make_result() -> Callable[..., Result]:
         one_hot = np.eye(len(labels))[gold]
         logits = generator.normal(size=one_hot.shape) + 2 * one_hot - 1
         scores = score_classification(logits, one_hot if multi_label else gold, labels, multi_label=multi_label)
-        test, detail = scored(scores.to_dict())
+        told = scored(scores.to_dict())
         moment = datetime(2026, 1, 31, 10, 15, tzinfo=UTC)
         files = [{"split": "train", "path": "train.csv", "rows": 600, "sha256": "c0ffee"}]
         base: dict[str, Any] = {
@@ -53,8 +53,8 @@ def make_result() -> Callable[..., Result]:
                 rows={"train": 600, "validation": 200, "test": 200},
                 language="en",
             ),
-            "metrics": Metrics(validation={"accuracy": 0.81}, test=test),
-            "scores": detail,
+            "metrics": Metrics(validation={"accuracy": 0.81}, test=told.metrics),
+            "scores": told.scores,
             "target": Target(asked=0.5, verdict="reached"),
             "parameters": Parameters(
                 trainable=73_728,

@@ -49,7 +49,7 @@ def fields_of_a_failure() -> dict[str, Any]:
 def fields_of_a_success() -> dict[str, Any]:
     logits = np.random.default_rng(0).normal(size=(30, 3))
     labels = np.random.default_rng(1).integers(0, 2, 30)
-    test, detail = scored(score_classification(logits, labels, ["a", "b", "c"], multi_label=False).to_dict())
+    told = scored(score_classification(logits, labels, ["a", "b", "c"], multi_label=False).to_dict())
     return fields_of_a_failure() | {
         "status": "ok",
         "reason": None,
@@ -58,8 +58,8 @@ def fields_of_a_success() -> dict[str, Any]:
         "data": DataUsed(
             fingerprint="1" * 64, source={"used": "files"}, rows={"train": 9, "validation": 3, "test": 30}
         ),
-        "metrics": Metrics(validation={"accuracy": 0.5}, test=test),
-        "scores": detail,
+        "metrics": Metrics(validation={"accuracy": 0.5}, test=told.metrics),
+        "scores": told.scores,
         "parameters": Parameters(trainable=10, total=1000, embedding=600, shipped_bytes=4000),
         "round_trip": RoundTrip(max_logit_difference=0.0, rows=30),
     }

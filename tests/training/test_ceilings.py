@@ -154,10 +154,10 @@ def test_what_was_measured_above_a_ceiling_fails_the_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Latency was within its ceiling before training, and was not afterwards."""
-    monkeypatch.setattr(solve_gradient, "asked_latency", lambda *_: 9.5)
-    code, result = run(tiny_recipe(), tmp_path / "run", "budget.latency_ms=9")
+    monkeypatch.setattr(solve_gradient, "asked_latency", lambda *_: 9500.0)
+    code, result = run(tiny_recipe(), tmp_path / "run", "budget.latency_ms=9000")
     assert (code, result.status) == (2, "failed")
-    assert "the run came out above its budget: latency_ms = 9.5 against 9" in capsys.readouterr().err
+    assert "the run came out above its budget: latency_ms = 9,500 against 9,000" in capsys.readouterr().err
 
 
 def test_the_target_of_the_budget_is_that_of_the_evaluation(
@@ -189,10 +189,10 @@ def test_time_is_up_when_only_the_end_fits_in() -> None:
     assert Clock(now).left() == math.inf
 
 
-def test_the_latency_is_a_median_over_the_rows_in_turn() -> None:
-    seen: list[int] = []
-    assert latency_of(seen.append, 5) < 1000
-    assert seen == [number % 5 for number in range(23)]
+def test_the_latency_is_that_of_one_text() -> None:
+    calls: list[int] = []
+    assert 0 <= latency_of(lambda: calls.append(1), 5) < 1000
+    assert len(calls) == 4  # the first one warms up
 
 
 Ceilings = some.fixed_dictionaries(
