@@ -44,6 +44,9 @@ LOOK_SECONDS = 0.5
 STARTING_SECONDS = 10.0
 """What a run takes before its own clock begins: its process and its imports."""
 
+_BASE = ("data.train_on_validation=false", "evaluation.score_test=false")
+"""Settings of the ladder's recipe where only its encoder and its data are looked at."""
+
 RungState = Literal["climbed", "left out", "not begun"]
 
 
@@ -222,7 +225,7 @@ def next_encoder(site: Site) -> str | None:
     from peftlab.encoders.families import by_cost, known_family, next_dearer
     from peftlab.encoders.shape import shape_of
 
-    recipe = _arm(site, "base", ("evaluation.score_test=false",)).recipe(site.ladder.seed)
+    recipe = _arm(site, "base", (*site.ladder.overrides, *_BASE)).recipe(site.ladder.seed)
     found = site.inputs.of(recipe) if recipe.encoder is not None else None
     if found is None or found.files is None or recipe.encoder is None:
         return None

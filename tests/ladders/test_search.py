@@ -267,6 +267,31 @@ def test_no_search_answers_with_a_run_above_a_ceiling(
 
 
 @pytest.mark.slow
+def test_a_rung_is_taught_by_the_runs_of_those_before_it(write_ladder: WriteLadder, tmp_path: Path) -> None:
+    """By those that were climbed; without any it is left out. On real runs of tiny models."""
+    rungs = """
+trials = 1
+[[rungs]]
+name = "probe"
+method = "probe"
+[[rungs]]
+name = "taught"
+overrides = ["train.max_steps=2", "distill.weight=0.9"]
+teachers = ["probe"]
+"""
+    ladder = write_ladder(tmp_path, "target = 0.999\n" + rungs)
+    record = search(str(ladder), tmp_path / "records", tmp_path / "runs", do=in_this_process)[0]
+    assert states(record) == {"probe": "climbed", "taught": "climbed"}
+    kept = json.loads((tmp_path / "records" / "tiny" / "taught.json").read_text(encoding="utf-8"))
+    assert kept["distilled"]["teachers"] == [str((tmp_path / "runs" / "tiny" / "probe").resolve())]
+    alone = rungs.replace('method = "probe"', 'method = "probe"\nwaits_for = "a reason"')
+    ladder = write_ladder(tmp_path / "alone", "target = 0.999\n" + alone)
+    record = search(str(ladder), tmp_path / "alone" / "records", tmp_path / "alone" / "runs", do=in_this_process)[0]
+    assert (record["verdict"], record["rung"], record["metric"]) == ("not_reachable", None, None)
+    assert record["rungs"][1]["reason"] == "none of its teachers was climbed"
+
+
+@pytest.mark.slow
 def test_a_search_killed_at_random_and_run_again_gives_the_same_verdict(
     write_ladder: WriteLadder, tmp_path: Path
 ) -> None:
@@ -286,7 +311,7 @@ def test_a_search_killed_at_random_and_run_again_gives_the_same_verdict(
         child.join()
     child = context.Process(target=start_program, args=("peftlab.search", words, str(tmp_path / "log.txt")))
     child.start()
-    child.join(240)
+    child.join(500)
     assert child.exitcode == 0, (tmp_path / "log.txt").read_text(encoding="utf-8")
     record = json.loads((tmp_path / "records" / "tiny" / "search.json").read_text(encoding="utf-8"))
     whole = search(str(ladder), tmp_path / "w-records", tmp_path / "w-runs", do=in_this_process, threads=1)[0]
