@@ -212,6 +212,8 @@ def _short_by(test: Interval, target: float) -> str:
 def _labels_text(found: MoreLabels | None) -> str:
     if found is None:
         return ""
+    if found.rows == 0:
+        return "more test rows, which would narrow the interval"
     if not math.isfinite(found.rows):
         return f"hardly more labels (the error of {found.rung} does not fall with them)"
     high = f"{math.ceil(found.high):,}" if math.isfinite(found.high) else "without an upper end"

@@ -291,15 +291,26 @@ teachers = ["probe"]
     assert record["rungs"][1]["reason"] == "none of its teachers was climbed"
 
 
+SHORT = """
+trials = 1
+[[rungs]]
+name = "head"
+overrides = ["train.max_steps=1"]
+[[rungs]]
+name = "tfidf"
+method = "tfidf"
+[[rungs]]
+name = "full"
+method = "full"
+"""
+
+
 @pytest.mark.slow
 def test_a_search_killed_at_random_and_run_again_gives_the_same_verdict(
     write_ladder: WriteLadder, tmp_path: Path
 ) -> None:
     """The real program, its runs processes of their own, killed with SIGKILL at two moments drawn by chance."""
-    rungs = REAL.replace("train.max_steps=2", "train.epochs=3").replace(
-        'name = "head"', 'name = "head"\nmethod = "head"'
-    )
-    ladder = write_ladder(tmp_path, "target = 0.999\n" + rungs)
+    ladder = write_ladder(tmp_path, "target = 0.5\n" + SHORT)
     context = fork_server()
     words = [str(ladder), "--records", str(tmp_path / "records"), "--runs", str(tmp_path / "runs"), "--threads", "1"]
     draw = random.Random()
@@ -316,6 +327,7 @@ def test_a_search_killed_at_random_and_run_again_gives_the_same_verdict(
     record = json.loads((tmp_path / "records" / "tiny" / "search.json").read_text(encoding="utf-8"))
     whole = search(str(ladder), tmp_path / "w-records", tmp_path / "w-runs", do=in_this_process, threads=1)[0]
     assert core(record) == core(whole)
+    assert (record["verdict"], record["rung"]) == ("reached", "tfidf")
 
 
 @pytest.mark.parametrize(
