@@ -25,7 +25,7 @@ LAYERS = (
     ("methods", "tasks", "curators", "exporters"),
     ("training", "reports"),
     ("pretraining", "shipping", "suites", "labelling"),
-    ("serving",),
+    ("serving", "ladders"),
 )
 PLUGIN_FOLDERS = ("methods", "tasks", "curators", "exporters")
 BANNED_NAMES = ("utils", "helpers", "common", "misc")

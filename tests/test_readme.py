@@ -20,15 +20,18 @@ from peftlab import (
     label,
     listing,
     merge,
+    plan,
     predict,
     pretrain,
     report,
+    search,
     serve,
     show,
     train,
     verify,
 )
 from peftlab.errors import RecipeError
+from peftlab.ladders.ladder import load_ladder
 from peftlab.recipe.load import read_pretraining, read_recipe
 from peftlab.suites.arms import load_suite
 
@@ -52,6 +55,8 @@ PARSERS = {
     "list": listing.parser,
     "doctor": doctor.parser,
     "report": report.parser,
+    "search": search.parser,
+    "plan": plan.parser,
 }
 
 
@@ -83,6 +88,9 @@ def test_peftlab_commands_parse_and_name_recipes_that_exist(words: list[str]) ->
     for recipe in [word for word in words if word.endswith(".toml")]:
         if words[1] == "bench":
             load_suite(ROOT / recipe)
+            continue
+        if words[1] == "search":
+            load_ladder(str(ROOT / recipe))
             continue
         read(ROOT / recipe, [word for word in words[2:] if "=" in word and not word.startswith("--")])
 

@@ -35,9 +35,9 @@ def model_card(
     """Return the card as Markdown with the hub's YAML front matter.
 
     `recipe_text` is the resolved recipe as TOML, `data_report` the content of `data_report.json`. Raises RunError for a
-    run whose status is not ok: only a finished model has a card.
+    run without a scored model: only a finished one, or the best one at the minute ceiling, has a card.
     """
-    if result.status != "ok":
+    if result.status not in ("ok", "stopped"):
         raise RunError(f"a model card needs a finished run; this one has the status {result.status}")
     parts = [
         _front_matter(result),

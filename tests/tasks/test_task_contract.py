@@ -26,7 +26,7 @@ PARAMETERS = {
     "write_predictions": ("path", "outputs", "split", "splits", "config"),
     "predictor": ("run", "device", "against"),
 }
-FEATURES = {"combine", "curate", "several", "suites", "against"}
+FEATURES = {"combine", "curate", "distill", "several", "suites", "against"}
 
 
 @pytest.mark.parametrize("name", plugin_names("tasks"))
