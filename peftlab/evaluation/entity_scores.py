@@ -101,7 +101,10 @@ def _entity_metrics(gold: Sequences, predicted: Sequences) -> dict[str, float]:
     v1, iob2 = _seqeval()
     lists = [list(tags) for tags in gold], [list(tags) for tags in predicted]
     precision, recall, f1, _ = v1.precision_recall_fscore_support(*lists, average="micro", scheme=iob2, zero_division=0)
-    macro = v1.precision_recall_fscore_support(*lists, average="macro", scheme=iob2, zero_division=0)[2]
+    # A mean over no types would be NaN, with a warning.
+    macro = 0.0
+    if _types(gold, predicted):
+        macro = v1.precision_recall_fscore_support(*lists, average="macro", scheme=iob2, zero_division=0)[2]
     names = METRICS[:4]
     return dict(zip(names, map(float, (f1, precision, recall, macro)), strict=True))
 
@@ -118,8 +121,10 @@ def _seqeval() -> tuple[Any, Any]:
 
 
 def _type_rows(gold: Sequences, predicted: Sequences) -> tuple[Row, ...]:
-    """Return seqeval's own report: a row a type, then the averages."""
+    """Return seqeval's own report: a row a type, then the averages; no row where there is no entity at all."""
     v1, iob2 = _seqeval()
+    if not _types(gold, predicted):
+        return ()
     report = v1.classification_report(
         [list(tags) for tags in gold],
         [list(tags) for tags in predicted],
