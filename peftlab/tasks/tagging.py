@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,22 +25,24 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from peftlab.data.tagged import TaggedSplit, TaggedSplits
-    from peftlab.data.tokens import Objective
+    from peftlab.data.tokens import Objective, Tokens
     from peftlab.data.word_pieces import WordPieces
     from peftlab.encoders.load import LoadedEncoder
     from peftlab.evaluation.entity_predictor import EntityPredictor
     from peftlab.evaluation.entity_scores import EntityScores
-    from peftlab.evaluation.forward import Passes
+    from peftlab.evaluation.forward import Forward, Passes
     from peftlab.evaluation.run_model import RunModel
     from peftlab.recipe.crosschecks import Draft
     from peftlab.recipe.records import Recipe
+    from peftlab.runs.certificate import Exported
 
 PIPELINE = "token-classification"
 HUB_METRICS = {"entity_f1": "f1", "entity_precision": "precision", "entity_recall": "recall"}
 ANSWER = "`entities`, each with `type`, `start`, `end` (characters of the text) and `text`"
 BUILTIN_SETS = ("entities-en", "entities-zh")
 SOLVERS = ("gradient",)
-EXPORTS: tuple[str, ...] = ()
+EXPORTS = ("adapter", "merged")
+EACH_TOKEN = True
 FEATURES: tuple[str, ...] = ()
 METRICS: tuple[str, ...] = (
     "entity_f1",
@@ -297,6 +300,70 @@ def predictor(run: RunModel, device: torch.device, against: Path | None) -> Enti
         return [[names[tag] for tag in next(found)] if words else [] for words in sentences]
 
     return EntityPredictor(tagger, _config(run.recipe).units == "characters", run.recipe.data.text)
+
+
+def unfit_for_export(config: Config) -> str | None:
+    """Return why a run has no export: no format of others decodes by a CRF."""
+    if not config.crf:
+        return None
+    return (
+        "no plain format holds the transitions of its CRF, without which its logits decode to other tags; ship the run "
+        "folder itself, or train with task.crf = false"
+    )
+
+
+def tokens(encoded: WordPieces) -> Tokens:
+    """Return the tokens that an exported model reads: the windows."""
+    return encoded.windows
+
+
+def read(logits: NDArray[np.float32], encoded: WordPieces) -> NDArray[np.float32]:
+    """Return the logits of all words, [words, tags], from those of windows, [windows, tokens, tags]."""
+    words: NDArray[np.float32] = logits[encoded.owners, encoded.places]
+    return words
+
+
+def outputs_of(read: NDArray[np.float32], encoded: WordPieces, splits: TaggedSplits, config: Config) -> Outputs:
+    """Return the decoded tags from the logits of all words, without a CRF."""
+    return _from_words(read, encoded, splits.tag_names, config)
+
+
+def right(
+    outputs: Outputs,
+    split: TaggedSplit,
+    splits: TaggedSplits,
+    config: Config,  # noqa: ARG001 the contract
+) -> NDArray[np.bool_]:
+    """Return which sentences have every tag right, [sentences]."""
+    named = _named(outputs, splits.tag_names)
+    return np.asarray([list(own) == told for own, told in zip(split.tags, named, strict=True)], np.bool_)
+
+
+def exported_predictor(exported: Exported, forward: Forward, tokenizer: Any) -> EntityPredictor:
+    """Return what `predict` asks of an export: texts to entities with their places."""
+    from peftlab.data.word_pieces import cut_words
+    from peftlab.evaluation.entity_predictor import EntityPredictor
+    from peftlab.evaluation.forward import logits_through
+
+    config, names = Config.model_validate(exported.settings), exported.labels
+
+    def tagger(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+        held = [words for words in sentences if words]
+        if not held:
+            return [[] for _ in sentences]
+        encoded = cut_words(tokenizer, held, exported.max_length, config.overlap)
+        logits = logits_through(forward, encoded.windows, exported.batch_size)
+        found = iter(_from_words(read(logits, encoded), encoded, names, config).tags)
+        return [[names[tag] for tag in next(found)] if words else [] for words in sentences]
+
+    return EntityPredictor(tagger, config.units == "characters", exported.text_column)
+
+
+def _from_words(words: NDArray[np.float32], encoded: WordPieces, names: Sequence[str], config: Config) -> Outputs:
+    from peftlab.evaluation.tag_decoding import decode, decoder
+
+    parts = [words[start:end] for start, end in pairwise(encoded.words)]
+    return Outputs(decode(parts, None if config.decoding == "greedy" else decoder(names)))
 
 
 def _encode(tokenizer: Any, sentences: Sequence[Sequence[str]], recipe: Recipe) -> WordPieces:

@@ -169,7 +169,11 @@ def test_what_tagging_does_not_have_is_refused_in_one_sentence(
     for arguments, sentence in (
         (
             ["export", str(finished), "--to", "onnx", "--out", str(tmp_path / "out")],
-            "task 'tagging' have no onnx export",
+            "task 'tagging' have no onnx export; formats that work: adapter, merged",
+        ),
+        (
+            ["export", str(finished), "--to", "merged", "--out", str(tmp_path / "out")],
+            "no plain format holds the transitions of its CRF",
         ),
         (["predict", str(finished), "--text", "a", "--against", "b"], "rank nothing; leave out --against"),
     ):
@@ -200,3 +204,40 @@ def test_settings_that_tagging_has_no_use_for_are_mistakes_of_the_recipe(
 ) -> None:
     with pytest.raises(RecipeError, match=sentence):
         read_recipe(recipe("lora"), [override])
+
+
+@pytest.mark.parametrize("kind", ["merged", "adapter"])
+def test_a_run_without_a_crf_is_exported_and_tags_as_it_did(
+    kind: str, recipe: Any, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers, or peft on top of it, loads the export by itself to the same logits; a long text is read whole."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    from peftlab.evaluation.run_model import load_run_model
+
+    folder = tmp_path_factory.mktemp("exported")
+    run, out = folder / "run", folder / "out"
+    path = recipe("lora")
+    assert train.main([str(path), "task.crf=false", "train.max_steps=3", f"run.dir={run}"]) == 0
+    assert main(["export", str(run), "--to", kind, "--out", str(out)]) == 0
+    assert main(["verify", str(out), "--run", str(run)]) == 0
+    if kind == "merged":
+        plain = AutoModelForTokenClassification.from_pretrained(out)
+        assert plain.config.id2label[1] == "B-logistics"
+    else:
+        encoder = read_recipe(path).encoder
+        assert encoder is not None
+        base = AutoModelForTokenClassification.from_pretrained(encoder.name, num_labels=5)
+        plain = PeftModel.from_pretrained(base, out)
+    inputs = AutoTokenizer.from_pretrained(out)(["where is the parcel", "late"], padding=True, return_tensors="pt")
+    own = load_run_model(run, torch.device("cpu")).module
+    with torch.inference_mode():
+        assert torch.allclose(plain.eval()(**inputs).logits, own.eval()(**inputs).logits, atol=1e-5)
+    answers = []
+    for model in (run, out):
+        capsys.readouterr()
+        assert main(["predict", str(model), "--text", "where is my parcel", "--text", "courier " * 500, "--json"]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]
