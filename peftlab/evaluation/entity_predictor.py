@@ -10,7 +10,7 @@ from peftlab.data.tag_schemes import spans
 from peftlab.data.text_units import units
 
 Tagger = Callable[[Sequence[Sequence[str]]], Sequence[Sequence[str]]]
-"""From the tokens of sentences to their tags in IOB2."""
+"""From the tokens of sentences, one or more each, to their tags in IOB2."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class EntityPredictor:
         Offsets count characters (code points) from 0. Texts of any length are read whole, in windows.
         """
         found = [units(text, characters=self.characters) for text in texts]
-        tags = self.tagger([[unit.text for unit in row] for row in found])
+        read = [[unit.text for unit in row] for row in found if row]
+        tags = iter(self.tagger(read) if read else ())
         answers = []
-        for text, row, own in zip(texts, found, tags, strict=True):
+        for text, row in zip(texts, found, strict=True):
+            own = next(tags) if row else ()
             entities = [
                 {
                     "type": kind,

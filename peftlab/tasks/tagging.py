@@ -292,12 +292,9 @@ def predictor(run: RunModel, device: torch.device, against: Path | None) -> Enti
     names = run.record.labels
 
     def tagger(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
-        held = [words for words in sentences if words]
-        if not held:
-            return [[] for _ in sentences]
         passes = Passes(run.recipe.evaluation.batch_size, device)
-        found = iter(outputs(run.module, _encode(run.tokenizer, held, run.recipe), run.recipe, passes).tags)
-        return [[names[tag] for tag in next(found)] if words else [] for words in sentences]
+        encoded = _encode(run.tokenizer, sentences, run.recipe)
+        return _named(outputs(run.module, encoded, run.recipe, passes), names)
 
     return EntityPredictor(tagger, _config(run.recipe).units == "characters", run.recipe.data.text)
 
@@ -348,13 +345,9 @@ def exported_predictor(exported: Exported, forward: Forward, tokenizer: Any) -> 
     config, names = Config.model_validate(exported.settings), exported.labels
 
     def tagger(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
-        held = [words for words in sentences if words]
-        if not held:
-            return [[] for _ in sentences]
-        encoded = cut_words(tokenizer, held, exported.max_length, config.overlap)
+        encoded = cut_words(tokenizer, sentences, exported.max_length, config.overlap)
         logits = logits_through(forward, encoded.windows, exported.batch_size)
-        found = iter(_from_words(read(logits, encoded), encoded, names, config).tags)
-        return [[names[tag] for tag in next(found)] if words else [] for words in sentences]
+        return _named(_from_words(read(logits, encoded), encoded, names, config), names)
 
     return EntityPredictor(tagger, config.units == "characters", exported.text_column)
 
