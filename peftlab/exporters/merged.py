@@ -32,7 +32,8 @@ def write(source: Source, folder: Path) -> Written:
 
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     model: Any = merge(full_precision(source.folder, source.run)).to(types[source.dtype])
-    name_labels(model.config, source.exported.labels, multi_label=source.exported.multi_label)
+    if not source.exported.each_token:
+        name_labels(model.config, source.exported.labels, multi_label=source.exported.multi_label)
     pooled = source.exported.encoder.pooling != "native"
     if pooled:
         write_pooled(model, folder, source.exported.max_length)
@@ -59,7 +60,9 @@ def load(folder: Path, exported: Exported) -> Forward:
 
     pooling = exported.encoder.pooling
     model: nn.Module = (
-        read_native(folder) if pooling == "native" else read_pooled(folder, pooling, len(exported.labels))
+        read_native(folder, each_token=exported.each_token)
+        if pooling == "native"
+        else read_pooled(folder, pooling, len(exported.labels))
     )
     return as_forward(model, torch.device("cpu"))
 
@@ -71,6 +74,17 @@ def usage(exported: Exported) -> str:
             "from sentence_transformers import SentenceTransformer\n\n"
             'logits = SentenceTransformer(folder, device="cpu").encode(texts)  # one logit a label, not an embedding'
         )
+    if exported.each_token:
+        return f"""import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+# Each word is to be read at its first piece, and longer texts in windows, as peftlab predict does.
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForTokenClassification.from_pretrained(folder).eval()
+inputs = tokenizer(texts, truncation=True, max_length={exported.max_length}, padding=True, return_tensors="pt")
+with torch.inference_mode():
+    logits = model(**inputs).logits.float().numpy()  # [texts, tokens, tags]
+tags = [[model.config.id2label[int(tag)] for tag in row] for row in logits.argmax(-1)]"""
     return f"""import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +34,9 @@ from peftlab.runs.files import whole_folder, write_text
 from peftlab.runs.folder import now
 from peftlab.runs.result import Result, read_result
 from peftlab.shipping.calibrating import calibrate_export, rows_again
-from peftlab.shipping.loading import find_format, load_forward, shown
+from peftlab.shipping.loading import comparable, find_format, load_forward, shown
 from peftlab.shipping.measuring import measure_drift, measure_metric, measure_speed
 from peftlab.shipping.reference import made_up_tokens, write_reference
-
-if TYPE_CHECKING:
-    from peftlab.data.rows import Splits
 
 MAX_DROP = 0.005
 """Largest loss of the test metric where the user gives none: half a point."""
@@ -59,11 +56,12 @@ class Ask:
 
 @dataclass(frozen=True)
 class _Tests:
-    """The rows that run and export are compared on, tokenised, with the task that scores them."""
+    """The rows that run and export are compared on, with the task that scores them; `tokens` are those of `encoded`."""
 
-    splits: Splits
+    splits: Any
     task: ModuleType
     config: Any
+    encoded: Any
     tokens: Tokens
 
 
@@ -94,8 +92,8 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
         written = _write(exporter, source, folder)
         exported = exported.model_copy(update={"merged": written.merged, "loads_with": written.loads_with})
         forward = load_forward(folder, exported)
-        before, after = as_forward(run.module, torch.device("cpu")), forward
-        say(f"comparing it with the run on {len(tests.tokens):,} test rows")
+        before, after = comparable(as_forward(run.module, torch.device("cpu")), exported), forward
+        say(f"comparing it with the run on {len(tests.encoded):,} test rows")
         drift, metric, tested = _compared(before, after, exported, tests)
         if (reason := beyond(limits, drift, metric)) is not None:
             raise ExportRefused(f"the export is refused and nothing was written: {reason}")
@@ -144,7 +142,7 @@ def compare_again(folder: Path, export: Forward, certificate: Certificate) -> tu
         raise RunError(f"the run in {folder} is not the one that was exported: its recipe has another hash")
     run = load_run_model(folder, torch.device("cpu"))
     tests, _ = _rows(run, result)
-    before = as_forward(run.module, torch.device("cpu"))
+    before = comparable(as_forward(run.module, torch.device("cpu")), certificate.exported)
     drift, metric, _ = _compared(before, export, certificate.exported, tests)
     if (reason := beyond(certificate.limits, drift, metric)) is not None:
         raise ExportRefused(reason)
@@ -196,6 +194,8 @@ def _check_task(exporter: ModuleType, run: RunModel) -> None:
     if known != "all" and own not in known:
         instead = f"formats that work: {', '.join(map(shown, known))}" if known else "ship the run folder itself"
         raise UserError(f"runs of the task {task!r} have no {shown(own)} export; {instead}")
+    if (why := load_plugin("tasks", task).unfit_for_export(run.recipe.task.config)) is not None:
+        raise UserError(f"the run in {run.recipe.path.parent} has no export: {why}")
 
 
 def _write(exporter: ModuleType, source: Source, folder: Path) -> Written:
@@ -227,11 +227,9 @@ def _rows(run: RunModel, result: Result) -> tuple[_Tests, Tokens]:
             f"the data of {run.recipe.path} are not those that the run was trained and tested on (their fingerprints "
             "differ), so the export cannot be compared with it; restore the files"
         )
-    test, validation = (
-        tokenise(run.tokenizer, split.texts, split.pairs, run.encoder.max_length)
-        for split in (splits.test, splits.validation)
-    )
-    return _Tests(splits, task, config, test), validation
+    again = run.recipe.model_copy(update={"encoder": run.encoder})
+    test, validation = (task.encode(run.tokenizer, split, again) for split in (splits.test, splits.validation))
+    return _Tests(splits, task, config, test, task.tokens(test)), task.tokens(validation)
 
 
 def _describe(exporter: ModuleType, dtype: Dtype, run: RunModel, result: Result) -> Exported:
@@ -262,6 +260,8 @@ def _describe(exporter: ModuleType, dtype: Dtype, run: RunModel, result: Result)
             load_in=run.encoder.load_in,
             license=result.encoder.license,
         ),
+        each_token=load_plugin("tasks", recipe.task.name).EACH_TOKEN,
+        settings=recipe.task.config.model_dump(mode="json"),
     )
 
 
@@ -281,13 +281,16 @@ def _asked(limit: float | None) -> float | None:
 def _compared(
     before: Forward, after: Forward, exported: Exported, tests: _Tests
 ) -> tuple[Drift, MetricChange, NDArray[np.float32]]:
-    """Return how `after` differs from `before` on the test rows, and its logits there."""
-    first = logits_through(before, tests.tokens, exported.batch_size)
-    if first.ndim != 2:
-        raise UserError(f"runs of the task {exported.task!r} have no export yet: its logits are not one row a text")
-    second = logits_through(after, tests.tokens, exported.batch_size)
-    drift = measure_drift(first, second, exported)
-    return drift, measure_metric(first, second, tests.splits, tests.task, tests.config), second
+    """Return how `after` differs from `before` on the test rows, and what the task reads from its logits there."""
+    task, splits, config = tests.task, tests.splits, tests.config
+    first, second = (
+        task.read(logits_through(forward, tests.tokens, exported.batch_size), tests.encoded)
+        for forward in (before, after)
+    )
+    outputs = [task.outputs_of(read, tests.encoded, splits, config) for read in (first, second)]
+    decided = tuple(task.predicted(one, splits, config) for one in outputs)
+    drift = measure_drift(first, second, (decided[0], decided[1]))
+    return drift, measure_metric(outputs[0], outputs[1], splits, task, config), second
 
 
 def _versions(exporter: ModuleType) -> dict[str, str]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from peftlab.data.tokens import tokenise
 from peftlab.encoders.load import load_tokenizer
 from peftlab.errors import MissingPackage, RunError, UserError
-from peftlab.evaluation.forward import Forward, logits_through
+from peftlab.evaluation.forward import Forward, each_token
 from peftlab.evaluation.predictor import Predictor
 from peftlab.recipe.plugins import load_plugin, plugin_names
 from peftlab.runs.calibration import FILE_NAME as CALIBRATION
@@ -54,6 +51,7 @@ def load_forward(folder: Path, exported: Exported) -> Forward:
     exporter = find_format(exported.format)
     try:
         forward: Forward = exporter.load(folder, exported)
+        forward = comparable(forward, exported)
     except UserError:
         raise
     except Exception as error:
@@ -65,23 +63,16 @@ def load_forward(folder: Path, exported: Exported) -> Forward:
     return forward
 
 
-def load_export(folder: Path) -> Predictor:
-    """Load the export in `folder`, whatever its format; RunError where it is none, or broken."""
+def comparable(forward: Forward, exported: Exported) -> Forward:
+    """Return `forward` so that its logits have one shape a row in every batch."""
+    return each_token(forward, exported.max_length) if exported.each_token else forward
+
+
+def load_export(folder: Path) -> Any:
+    """Load the export in `folder`, of any format, as its task's predictor; RunError where it is none, or broken."""
     certificate = read_certificate(folder)
     exported = certificate.exported
     calibration = export_calibration(folder, certificate.files.get(CALIBRATION))
     forward = load_forward(folder, exported)
-    tokenizer = load_tokenizer(folder)
-
-    def logits(texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
-        return logits_through(forward, tokenise(tokenizer, texts, pairs, exported.max_length), exported.batch_size)
-
-    return Predictor(
-        labels=exported.labels,
-        multi_label=exported.multi_label,
-        threshold=exported.threshold,
-        text_column=exported.text_column,
-        pair_column=exported.pair_column,
-        logits=logits,
-        calibration=calibration,
-    )
+    made = load_plugin("tasks", exported.task).exported_predictor(exported, forward, load_tokenizer(folder))
+    return replace(made, calibration=calibration) if isinstance(made, Predictor) else made
