@@ -97,7 +97,7 @@ def measure(
     recipe = resolved(read_recipe(ROOT / "recipes" / f"{case.recipe}.toml", case.overrides))
     found = find_inputs(recipe, report_path=None, say=lambda sentence: print(sentence, file=sys.stderr))
     config = load_plugin("curators", "label_issues").Config(action=action or case.action, flag=flag, judge=case.judge)
-    by_seed, right = [], {"without": [], "with": []}
+    by_seed, right = [], {"without": [], "with": [], "true": []}
     bench = bench_of(found, _cpu())
     if bench.embed is not None:
         bench = replace(bench, embed=_embedded_once(bench.embed, found, keep))
@@ -109,6 +109,9 @@ def measure(
         train = _trainer(found, own, seed)
         right["without"].append(train(splits, split))
         right["with"].append(train(replace(splits, train=done.split), split))
+        if case.language is not None:
+            # What no curator could pass: how much the flips cost this method at all.
+            right["true"].append(train(replace(splits, train=replace(splits.train, labels=truth)), split))
         by_seed.append(
             {
                 "seed": seed,
@@ -132,6 +135,9 @@ def measure(
         "accuracy_without": accuracy_interval(without).to_dict(),
         "accuracy_with": accuracy_interval(curated).to_dict(),
         "difference": difference.interval().to_dict(),
+        "difference_true_labels": paired_by_seed(np.stack(right["true"]), without).interval().to_dict()
+        if right["true"]
+        else None,
         "reached": _verdict(by_seed, difference.interval().low),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -233,10 +239,12 @@ def summary(record: dict[str, Any]) -> str:
         ", ".join(f"{one[key]['value']:.1%}" for one in record["seeds"]) for key in ("recall", "precision")
     )
     gain = {key: 100 * value for key, value in record["difference"].items() if key != "n"}
+    true = record["difference_true_labels"]
+    bound = "" if true is None else f"; with the true labels {100 * true['value']:+.2f} points"
     return (
         f"{record['set']} ({record['method']}): recall {recall}; precision {precision}\n"
         f"  accuracy {record['accuracy_without']['value']:.4f} without, {record['accuracy_with']['value']:.4f} with; "
-        f"difference {gain['value']:+.2f} points ({gain['low']:+.2f} to {gain['high']:+.2f})\n"
+        f"difference {gain['value']:+.2f} points ({gain['low']:+.2f} to {gain['high']:+.2f}){bound}\n"
         f"  {record['reached']}"
     )
 
