@@ -51,7 +51,7 @@ def load_labelled(
         split: parse_table(table, multi_label=multi_label, separator=data.label_separator)
         for split, table in source.tables.items()
     }
-    rows, split_record = _complete(data, parsed, seed=seed, multi_label=multi_label)
+    rows, split_record = complete(data, parsed, seed=seed, multi_label=multi_label)
     lengths = _token_lengths(rows, token_lengths)
     unusable = {split: part.unusable for split, part in parsed.items()}
     findings = find_problems(
@@ -79,15 +79,15 @@ def load_labelled(
     )
     if report_path is not None:
         write_json(report_path, report)
-    _stop(findings, report_path)
+    stop_at(findings, report_path)
     train, validation, test = (_encode(split, used[split], names, multi_label=multi_label) for split in SPLITS)
     return Splits(train, validation, test, names, multi_label, source.description, fingerprint, report)
 
 
-def _complete(
+def complete(
     data: Data, parsed: Mapping[SplitName, Parsed], *, seed: int, multi_label: bool
 ) -> tuple[dict[SplitName, Sequence[Example]], dict[str, Any]]:
-    """Return the rows of all three splits and how they came about."""
+    """Return the rows of all three splits and how they came about; splits that are not given come off train."""
     rows: dict[SplitName, Sequence[Example]] = {split: part.examples for split, part in parsed.items()}
     missing = [split for split in SPLITS if split not in rows]
     record: dict[str, Any] = {"given": list(parsed), "made": missing}
@@ -146,7 +146,8 @@ def _fingerprint(rows: Rows) -> str:
     return digest.hexdigest()
 
 
-def _stop(findings: Sequence[Finding], report_path: Path | None) -> None:
+def stop_at(findings: Sequence[Finding], report_path: Path | None) -> None:
+    """Raise one DataError for all findings whose severity is `stop`, if there are any."""
     stopping = [finding.line(10) for finding in findings if finding.severity == "stop"]
     if not stopping:
         return

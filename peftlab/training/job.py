@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from peftlab.recipe.records import Recipe
@@ -16,6 +17,7 @@ from peftlab.runs.files import write_text
 from peftlab.runs.folder import now, write_environment
 from peftlab.runs.model_record import RECIPE
 from peftlab.training.checkpoints import saved_progress
+from peftlab.training.frozen import PREFIX, BesideFrozen
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.placement import place
 from peftlab.training.prepare import Found, find_inputs
@@ -175,7 +177,7 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
     result = result.model_copy(update={"notes": tuple(notes)})
     write_result(job.folder, result)
     shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
-    _tell(job, result, found.task.HEADLINE, sitting.console)
+    _tell(job, result, found.task, sitting.console)
     return result
 
 
@@ -183,7 +185,9 @@ def _score_test(job: Job, found: Found, outcome: Outcome) -> TaskScores:
     splits, config = found.splits, found.recipe.task.config
     found.task.write_predictions(job.folder / "predictions.jsonl", outcome.test_outputs, splits.test, splits, config)
     scores: TaskScores = found.task.score(outcome.test_outputs, splits.test, splits, config)
-    return scores
+    if outcome.frozen_outputs is None:
+        return scores
+    return BesideFrozen(scores, found.task.score(outcome.frozen_outputs, splits.test, splits, config))
 
 
 def _write_report(job: Job, found: Found, sitting: Sitting, result: Result) -> None:
@@ -200,17 +204,22 @@ def _write_report(job: Job, found: Found, sitting: Sitting, result: Result) -> N
         sitting.say(f"figures and model card could not be written: {type(error).__name__}: {error}")
 
 
-def _tell(job: Job, result: Result, headline: str, console: Console) -> None:
+def _tell(job: Job, result: Result, task: ModuleType, console: Console) -> None:
     if result.status == "validated":
         shown = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.validation.items())
         console.print(f"[bold]test not scored[/bold], as evaluation.score_test says; validation: {shown}")
         return
     parameters = result.parameters
-    best = result.metrics.test[headline]
+    headline = task.HEADLINE
+    best, before = result.metrics.test[headline], result.metrics.test.get(f"{PREFIX}{headline}")
     console.print(
         f"[bold]test {headline} {best.value:.4f}[/bold] (95 % interval {best.low:.4f} to {best.high:.4f}, "
         f"n = {best.n:,})"
     )
+    if before is not None:
+        console.print(
+            f"the encoder without training: {before.value:.4f} (95 % interval {before.low:.4f} to {before.high:.4f})"
+        )
     if result.target is not None:
         console.print(f"target {result.target.asked:g}: {result.target.verdict.replace('_', ' ')}")
     if parameters is not None:
@@ -223,4 +232,5 @@ def _tell(job: Job, result: Result, headline: str, console: Console) -> None:
         f"report: {job.folder / 'README.md'}, figures beside it; numbers: {job.folder / 'result.json'}; each test row: "
         f"{job.folder / 'predictions.jsonl'}"
     )
-    console.print(f'try it: peftlab predict {job.folder} --text "..."')
+    against = " --against CANDIDATES.txt" if "against" in task.FEATURES else ""
+    console.print(f'try it: peftlab predict {job.folder} --text "..."{against}')

@@ -56,7 +56,8 @@ class Outcome:
     `validation`: metrics of the best checkpoint. `best`: step, epoch, metric and value of it, where there are steps.
     `surviving`, `ranks`: trained parameters left and rank of each module, where the method removes some. `shipped`:
     numbers in the saved files.
-    `quantised`: what 8-bit or 4-bit weights came to, where the encoder has them.
+    `quantised`: what 8-bit or 4-bit weights came to, where the encoder has them. `frozen_outputs`: of the test split by
+    the encoder before training, where the task asks for it.
     """
 
     test_outputs: Any
@@ -77,6 +78,7 @@ class Outcome:
     surviving: int | None = None
     ranks: Mapping[str, int] | None = None
     quantised: Measured | None = None
+    frozen_outputs: Any = None
 
 
 def where_it_ran(placement: Placement) -> Device:

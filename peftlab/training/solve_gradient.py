@@ -15,6 +15,7 @@ from peftlab.encoders.trainable import count_parameters
 from peftlab.evaluation.forward import Passes
 from peftlab.recipe.resolve import recipe_hash
 from peftlab.training.checkpoints import Progress
+from peftlab.training.frozen import frozen_outputs
 from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
@@ -38,6 +39,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     plan = plan_of(found)
     hooks = hooks_of(found, model, plan)
     tokens = tokenise_splits(found)
+    before = frozen_outputs(found, tokens["test"], sitting)
     if recipe.head.init == "probe" and not _has_checkpoint(sitting):
         start = probe_head(found, model, tokens, sitting)
         if place.is_main:
@@ -76,6 +78,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         surviving=count_parameters(model.module, model.anatomy).trainable if ranks is not None else None,
         ranks=ranks,
         quantised=saved.quantised,
+        frozen_outputs=before,
     )
 
 
@@ -91,7 +94,7 @@ def _announce(model: Model, plan: Plan, sitting: Sitting) -> None:
     place, counts = sitting.placement, model.counts
     sitting.console.print(
         f"{counts.trainable:,} of {counts.total:,} parameters trained ({counts.share:.2%}); newly initialised: "
-        f"{', '.join(model.anatomy.new_modules)}"
+        f"{', '.join(model.anatomy.new_modules) or 'none'}"
     )
     processes = f"{place.world} process{'es' if place.world > 1 else ''} of {place.threads} threads"
     sitting.console.print(

@@ -26,7 +26,7 @@ PARAMETERS = {
     "write_predictions": ("path", "outputs", "split", "splits", "config"),
     "predictor": ("run", "device", "against"),
 }
-FEATURES = {"combine", "several", "suites", "against"}
+FEATURES = {"combine", "several", "suites", "against", "frozen"}
 
 
 @pytest.mark.parametrize("name", plugin_names("tasks"))
