@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from peftlab.data.tokens import Tokens, tokenise
+from peftlab.data.tokens import Tokens
 from peftlab.errors import DataError, ExportRefused, RunError, UserError
 from peftlab.evaluation.export_source import Source, Written
-from peftlab.evaluation.forward import Forward, as_forward, logits_through
+from peftlab.evaluation.forward import Forward, as_forward
 from peftlab.evaluation.run_model import RunModel, load_run_model
 from peftlab.recipe.plugins import load_plugin, plugin_names
 from peftlab.runs.certificate import (
@@ -33,9 +33,6 @@ from peftlab.shipping.loading import find_format, load_forward, shown
 from peftlab.shipping.measuring import measure_drift, measure_metric, measure_speed
 from peftlab.shipping.reference import made_up_tokens, write_reference
 
-if TYPE_CHECKING:
-    from peftlab.data.rows import Splits
-
 MAX_DROP = 0.005
 """Largest loss of the test metric where the user gives none: half a point."""
 
@@ -54,12 +51,16 @@ class Ask:
 
 @dataclass(frozen=True)
 class _Tests:
-    """The rows that run and export are compared on, tokenised, with the task that scores them."""
+    """The rows that run and export are compared on, encoded, with the task that scores them.
 
-    splits: Splits
+    `texts`: tokens of single texts, for which the time is taken.
+    """
+
+    splits: Any
     task: ModuleType
     config: Any
-    tokens: Tokens
+    encoded: Any
+    texts: Tokens
 
 
 def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
@@ -90,7 +91,7 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
         exported = exported.model_copy(update={"merged": written.merged, "loads_with": written.loads_with})
         forward = load_forward(folder, exported)
         before, after = as_forward(run.module, torch.device("cpu")), forward
-        say(f"comparing it with the run on {len(tests.tokens):,} test rows")
+        say(f"comparing it with the run on {len(tests.encoded):,} test rows")
         drift, metric = _compared(before, after, exported, tests)
         if (reason := beyond(limits, drift, metric)) is not None:
             raise ExportRefused(f"the export is refused and nothing was written: {reason}")
@@ -104,7 +105,7 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
             drift=drift,
             metric=metric,
             reference=reference,
-            speed=measure_speed(forward, tests.tokens),
+            speed=measure_speed(forward, tests.texts),
             size_bytes=sum((folder / name).stat().st_size for name in hashed),
             recipe_name=result.recipe.name,
             recipe_hash=result.recipe.hash,
@@ -215,11 +216,14 @@ def _rows(run: RunModel, result: Result) -> tuple[_Tests, Tokens]:
             f"the data of {run.recipe.path} are not those that the run was trained and tested on (their fingerprints "
             "differ), so the export cannot be compared with it; restore the files"
         )
-    test, validation = (
-        tokenise(run.tokenizer, split.texts, split.pairs, run.encoder.max_length)
-        for split in (splits.test, splits.validation)
-    )
-    return _Tests(splits, task, config, test), validation
+    encoded, validation = (task.encode(run.tokenizer, split, run.recipe) for split in (splits.test, splits.validation))
+    return _Tests(splits, task, config, encoded, _texts(encoded)), _texts(validation)
+
+
+def _texts(encoded: Any) -> Tokens:
+    """Return the tokens of single texts in what a task encoded."""
+    found: Tokens = encoded if isinstance(encoded, Tokens) else encoded.queries
+    return found
 
 
 def _describe(exporter: ModuleType, dtype: Dtype, run: RunModel, result: Result) -> Exported:
@@ -235,7 +239,7 @@ def _describe(exporter: ModuleType, dtype: Dtype, run: RunModel, result: Result)
         multi_label=run.record.multi_label,
         threshold=getattr(recipe.task.config, "threshold", 0.5),
         text_column=recipe.data.text,
-        pair_column=recipe.data.pair,
+        pair_column=recipe.data.pair if run.record.labels else None,
         max_length=run.encoder.max_length,
         batch_size=recipe.evaluation.batch_size,
         merged=False,
@@ -267,12 +271,9 @@ def _asked(limit: float | None) -> float | None:
 
 
 def _compared(before: Forward, after: Forward, exported: Exported, tests: _Tests) -> tuple[Drift, MetricChange]:
-    first = logits_through(before, tests.tokens, exported.batch_size)
-    if first.ndim != 2:
-        raise UserError(f"runs of the task {exported.task!r} have no export yet: its logits are not one row a text")
-    second = logits_through(after, tests.tokens, exported.batch_size)
-    drift = measure_drift(first, second, exported)
-    return drift, measure_metric(first, second, tests.splits, tests.task, tests.config)
+    first, second = (tests.task.through(forward, tests.encoded, exported.batch_size) for forward in (before, after))
+    compared = tests.splits, tests.task, tests.config
+    return measure_drift(first, second, *compared), measure_metric(first, second, *compared)
 
 
 def _versions(exporter: ModuleType) -> dict[str, str]:

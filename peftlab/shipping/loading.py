@@ -66,6 +66,8 @@ def load_forward(folder: Path, exported: Exported) -> Forward:
 def load_export(folder: Path) -> Predictor:
     """Load the export in `folder`, whatever its format; RunError where it is none, or broken."""
     exported = read_certificate(folder).exported
+    if not exported.labels:
+        raise UserError(f"{folder} gives embeddings and no labels; load it as its README.md says, or name the run")
     forward = load_forward(folder, exported)
     tokenizer = load_tokenizer(folder)
 

@@ -10,36 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.tokens import Tokens, pad
-from peftlab.evaluation.agreement import logit_difference, rows_right
+from peftlab.evaluation.agreement import Difference
 from peftlab.evaluation.forward import Forward
 from peftlab.evaluation.paired import mcnemar
-from peftlab.runs.certificate import Drift, Exported, MetricChange, Speed
+from peftlab.runs.certificate import Drift, MetricChange, Speed
 from peftlab.runs.environment import processor_name
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from peftlab.data.rows import Splits
-
 WARM_UP, SINGLE_CALLS, BATCH_CALLS = 10, 100, 5
 
 
-def measure_drift(before: NDArray[np.float32], after: NDArray[np.float32], exported: Exported) -> Drift:
-    """Compare logits of run and export on the same rows."""
-    found = logit_difference(before, after, multi_label=exported.multi_label, threshold=exported.threshold)
+def measure_drift(before: Any, after: Any, splits: Any, task: ModuleType, config: Any) -> Drift:
+    """Compare what run and export put out on the same rows."""
+    found: Difference = task.difference(before, after, splits, config)
     return Drift(max=found.max, mean=found.mean, largest_logit=found.largest, flips=found.flips, rows=found.rows)
 
 
-def measure_metric(
-    before: NDArray[np.float32], after: NDArray[np.float32], splits: Splits, task: ModuleType, config: Any
-) -> MetricChange:
+def measure_metric(before: Any, after: Any, splits: Any, task: ModuleType, config: Any) -> MetricChange:
     """Score run and export on the test split, and test the difference on the rows that only one gets right."""
     name, test = task.DEFAULT_METRIC, splits.test
-    threshold = getattr(config, "threshold", 0.5)
-    right = [
-        rows_right(logits, test.labels, multi_label=splits.multi_label, threshold=threshold)
-        for logits in (before, after)
-    ]
+    right = [task.rows_right(outputs, test, splits, config) for outputs in (before, after)]
     compared = mcnemar(right[0], right[1])
     return MetricChange(
         name=name,

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from peftlab.data.rows import Split, Splits
     from peftlab.data.tokens import Objective, Tokens
     from peftlab.encoders.load import LoadedEncoder
+    from peftlab.evaluation.agreement import Difference
     from peftlab.evaluation.classification_scores import Scores
-    from peftlab.evaluation.forward import Passes
+    from peftlab.evaluation.forward import Forward, Passes
     from peftlab.evaluation.predictor import Predictor
     from peftlab.evaluation.run_model import RunModel
     from peftlab.recipe.crosschecks import Draft
@@ -260,3 +261,24 @@ def score(outputs: NDArray[np.float32], split: Split, splits: Splits, config: Co
     return score_classification(
         outputs, split.labels, splits.label_names, multi_label=config.multi_label, threshold=config.threshold
     )
+
+
+def through(forward: Forward, encoded: Tokens, batch_size: int) -> NDArray[np.float32]:
+    """Return the logits that an export gives on all rows, [rows, labels]."""
+    from peftlab.evaluation.forward import logits_through
+
+    return logits_through(forward, encoded, batch_size)
+
+
+def difference(before: NDArray[np.float32], after: NDArray[np.float32], splits: Splits, config: Config) -> Difference:
+    """Return how far the logits of an export, `after`, are from those of its run, and whose predictions flip."""
+    from peftlab.evaluation.agreement import logit_difference
+
+    return logit_difference(before, after, multi_label=splits.multi_label, threshold=config.threshold)
+
+
+def rows_right(outputs: NDArray[np.float32], split: Split, splits: Splits, config: Config) -> NDArray[np.bool_]:
+    """Return which rows are predicted right, [rows]."""
+    from peftlab.evaluation.agreement import rows_right as right
+
+    return right(outputs, split.labels, multi_label=splits.multi_label, threshold=config.threshold)

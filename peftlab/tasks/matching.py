@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from peftlab.data.match_rows import MatchSplit, MatchSplits, MatchTokens
     from peftlab.data.tokens import Objective
     from peftlab.encoders.load import LoadedEncoder
-    from peftlab.evaluation.forward import Passes
+    from peftlab.evaluation.agreement import Difference
+    from peftlab.evaluation.forward import Forward, Passes
     from peftlab.evaluation.match_predictor import MatchPredictor
     from peftlab.evaluation.match_scores import Embedded, MatchScores
     from peftlab.evaluation.run_model import RunModel
@@ -39,7 +40,7 @@ HUB_METRICS = {"mrr": "mrr"}
 ANSWER = "`candidates`, the nearest first, each with `text` and `score`, a cosine similarity"
 BUILTIN_SETS = ("questions-en", "questions-zh")
 SOLVERS = ("gradient",)
-EXPORTS: tuple[str, ...] = ()
+EXPORTS = ("merged",)
 FEATURES = ("against", "frozen")
 METRICS: tuple[str, ...] = ("recall_at_1", "recall_at_5", "mrr", "ndcg")
 LOWER_IS_BETTER: tuple[str, ...] = ()
@@ -255,6 +256,39 @@ def predictor(run: RunModel, device: torch.device, against: Path | None) -> Matc
         return logits_of(run.module, tokens, batch_size=run.recipe.evaluation.batch_size, device=device)
 
     return MatchPredictor(embed, texts, embed(texts), config.shown, data.text)
+
+
+def through(forward: Forward, encoded: MatchTokens, batch_size: int) -> Embedded:
+    """Return the embeddings that an export gives of all queries and candidates."""
+    from peftlab.evaluation.forward import logits_through
+    from peftlab.evaluation.match_scores import Embedded
+
+    queries, candidates = (
+        logits_through(forward, tokens, batch_size) for tokens in (encoded.queries, encoded.candidates)
+    )
+    return Embedded(queries, candidates)
+
+
+def difference(before: Embedded, after: Embedded, splits: MatchSplits, config: Config) -> Difference:
+    """Return how far the embeddings of an export, `after`, are from those of its run, and whose nearest one flips."""
+    from peftlab.evaluation.agreement import Difference, gap
+
+    first, second = (np.concatenate([one.queries, one.candidates]) for one in (before, after))
+    nearest = zip(predicted(before, splits, config), predicted(after, splits, config), strict=True)
+    flips = sum(old != new for old, new in nearest)
+    return Difference(*gap(first, second), float(np.abs(first).max(initial=0.0)), flips, len(before.queries))
+
+
+def rows_right(
+    outputs: Embedded,
+    split: MatchSplit,
+    splits: MatchSplits,  # noqa: ARG001 the contract
+    config: Config,  # noqa: ARG001
+) -> NDArray[np.bool_]:
+    """Return for which queries the nearest candidate is right, [rows]."""
+    from peftlab.evaluation.match_scores import row_metrics
+
+    return np.asarray(row_metrics(outputs, split)[:, 0] > 0)
 
 
 def _config(recipe: Recipe) -> Config:

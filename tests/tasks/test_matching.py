@@ -389,3 +389,32 @@ def test_virtual_tokens_are_not_pooled(method: str, recipe: Callable[..., Path],
     proof = read_result(run).round_trip
     assert proof is not None
     assert proof.max_logit_difference == 0.0
+
+
+def test_embeddings_are_exported_for_sentence_transformers_and_proved(
+    recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder loads there and gives the run's embeddings; other formats and a prediction are refused."""
+    from sentence_transformers import SentenceTransformer
+
+    from peftlab import export, verify
+    from peftlab.evaluation.predictor import load_predictor
+
+    run, out, pool = tmp_path / "run", tmp_path / "out", tmp_path / "pool.txt"
+    pool.write_text("".join(f"{answer}\n" for answer in FAQ.values()), encoding="utf-8")
+    assert train.main([str(recipe()), f"run.dir={run}", "train.max_steps=8"]) == 0
+    assert export.main([str(run), "--to", "merged", "--out", str(out)]) == 0
+    texts = ["where is my parcel", "battery"]
+    ours = load_predictor(run, pool).embed(texts)
+    theirs = SentenceTransformer(str(out), device="cpu").encode(texts)
+    assert np.abs(ours - theirs).max() < 1e-5
+    assert np.linalg.norm(theirs, axis=1) == pytest.approx([1.0, 1.0], abs=1e-5)
+    assert verify.main([str(out)]) == 0
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "embeddings = SentenceTransformer(folder" in card
+    assert "test mrr of the run" in card
+    capsys.readouterr()
+    assert predict.main([str(out), "--text", "x"]) == 2
+    assert "gives embeddings and no labels" in capsys.readouterr().err
+    assert export.main([str(run), "--to", "onnx", "--out", str(tmp_path / "graph")]) == 2
+    assert "runs of the task 'matching' have no onnx export; formats that work: merged" in capsys.readouterr().err
