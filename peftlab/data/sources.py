@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,37 +32,51 @@ class Source:
     notes: tuple[str, ...]
 
 
-def find_source(data: Data, *, recipe_path: Path) -> Source:
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a task are read.
+
+    `wanted`: column by role. `table(path, wanted)` reads a file, `builtin(name, wanted)` a built-in set by its whole
+    name. `endings`: of the files in the folder of a named set, the first one found counting.
+    """
+
+    wanted: Mapping[Role, str]
+    table: Callable[[Path, Mapping[Role, str]], Table]
+    builtin: Callable[[str, Mapping[Role, str]], Source]
+    endings: tuple[str, ...] = (".jsonl", ".jsonl.gz")
+
+
+def find_source(data: Data, *, recipe_path: Path, reading: Reading | None = None) -> Source:
     """Read the tables that `data` asks for; DataError where nothing is found, says where it was looked for.
 
     Files win over `source` and `hub`: with any file given, `train` must be one, and splits without a file are split
-    off it. Otherwise a name is looked for in ``$PEFTLAB_DATA/NAME`` and then, if `hub` is set, on the hub.
+    off it. Otherwise a name is looked for in ``$PEFTLAB_DATA/NAME`` and then, if `hub` is set, on the hub. `reading`
+    is that of texts and labels where it is None.
     """
     try:
-        return _find(data, recipe_path)
+        return _find(data, recipe_path, reading or Reading(_wanted(data), read_table, _from_builtin))
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be looked at ({error.strerror}); check its permissions") from error
 
 
-def _find(data: Data, recipe_path: Path) -> Source:
-    wanted = _wanted(data)
+def _find(data: Data, recipe_path: Path, reading: Reading) -> Source:
     files: dict[SplitName, str] = {
         split: name for split, name in zip(SPLITS, (data.train, data.validation, data.test), strict=True) if name
     }
     if files:
-        return _from_files(data, files, wanted, recipe_path)
+        return _from_files(data, files, reading, recipe_path)
     if data.source is not None and data.source.startswith("builtin:"):
-        return _from_builtin(data.source, wanted)
+        return reading.builtin(data.source, reading.wanted)
     if data.source is not None:
-        local = _from_folder(data.source, wanted)
+        local = _from_folder(data.source, reading)
         if local is not None:
             return local
     if data.hub is not None:
         from peftlab.data.hub import hub_tables
 
-        tables, notes = hub_tables(data.hub, data.hub_config, wanted, instead=_local_place(data.source))
+        tables, notes = hub_tables(data.hub, data.hub_config, reading.wanted, instead=_local_place(data.source))
         requested = data.source or data.hub
-        described = _describe(requested, "hub", tables) | {"hub": data.hub, "config": data.hub_config}
+        described = describe(requested, "hub", tables) | {"hub": data.hub, "config": data.hub_config}
         return Source(tables, described, (f"{requested}: read from the hub as {data.hub}", *notes))
     if data.source is None:
         raise DataError("data: names no rows; expected train (a file), source (a named or built-in set) or hub (an id)")
@@ -99,20 +113,21 @@ def _wanted(data: Data) -> dict[Role, str]:
     return columns
 
 
-def _from_files(data: Data, files: Mapping[SplitName, str], wanted: Mapping[Role, str], recipe_path: Path) -> Source:
+def _from_files(data: Data, files: Mapping[SplitName, str], reading: Reading, recipe_path: Path) -> Source:
     if "train" not in files:
         given = " and ".join(f"data.{split}" for split in files)
         raise DataError(f"data.train: is not given, but {given} is; expected a file of training rows beside it")
     tables = {
-        split: read_table(find_file(name, recipe_path=recipe_path, key=split), wanted) for split, name in files.items()
+        split: reading.table(find_file(name, recipe_path=recipe_path, key=split), reading.wanted)
+        for split, name in files.items()
     }
     ignored = [f'data.{key} = "{value}"' for key, value in (("source", data.source), ("hub", data.hub)) if value]
     notes = [f"{' and '.join(ignored)} was not used, as files are given"] if ignored else []
     notes += [note for table in tables.values() for note in table.notes]
-    return Source(tables, _describe("files", "files", tables), tuple(notes))
+    return Source(tables, describe("files", "files", tables), tuple(notes))
 
 
-def _from_folder(name: str, wanted: Mapping[Role, str]) -> Source | None:
+def _from_folder(name: str, reading: Reading) -> Source | None:
     root = os.environ.get(FOLDER_VARIABLE)
     folder = Path(root).expanduser() / name if root else None
     if folder is None or not folder.is_dir():
@@ -120,15 +135,16 @@ def _from_folder(name: str, wanted: Mapping[Role, str]) -> Source | None:
     notes = [f"{name}: read from the folder {folder} (${FOLDER_VARIABLE})"]
     tables: dict[SplitName, Table] = {}
     for split in SPLITS:
-        found = [path for path in (folder / f"{split}.jsonl", folder / f"{split}.jsonl.gz") if path.exists()]
+        found = [path for path in (folder / f"{split}{ending}" for ending in reading.endings) if path.exists()]
         if len(found) > 1:
             notes.append(f"{found[1].name} was not read, as {found[0].name} lies beside it")
         if found:
-            tables[split] = read_table(found[0], wanted)
+            tables[split] = reading.table(found[0], reading.wanted)
             notes.extend(tables[split].notes)
     if "train" not in tables:
-        raise DataError(f'data.source: the folder {folder} of "{name}" holds no train.jsonl or train.jsonl.gz; add it')
-    return Source(tables, _describe(name, "local", tables), tuple(notes))
+        kinds = " or ".join(f"train{ending}" for ending in reading.endings)
+        raise DataError(f'data.source: the folder {folder} of "{name}" holds no {kinds}; add it')
+    return Source(tables, describe(name, "local", tables), tuple(notes))
 
 
 def _local_place(name: str | None) -> str:
@@ -172,10 +188,11 @@ def _from_builtin(name: str, wanted: Mapping[Role, str]) -> Source:
     ceiling = generate.ceiling(language)
     about = {"synthetic": True, "language": language, "about": generate.DESCRIPTION[language], "ceiling": ceiling}
     note = f"{name} is a synthetic set made by peftlab; no classifier can expect more than {ceiling:.1%} test accuracy"
-    return Source(tables, _describe(name, "builtin", tables) | about, (note,))
+    return Source(tables, describe(name, "builtin", tables) | about, (note,))
 
 
-def _describe(requested: str, used: str, tables: Mapping[SplitName, Table]) -> dict[str, Any]:
+def describe(requested: str, used: str, tables: Mapping[SplitName, Table]) -> dict[str, Any]:
+    """Return what a run's record says of its source: as asked, as used, and each file."""
     files = [
         {"split": split, "path": table.location, "rows": len(table), "sha256": table.sha256}
         for split, table in tables.items()

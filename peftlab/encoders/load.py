@@ -69,14 +69,27 @@ def load_classifier(
     device cannot hold such weights, MissingPackage where bitsandbytes is absent.
     """
     pooling = choose_pooling(encoder, folder)
+    if pooling != "native":
+        return _settled(encoder, folder, device, lambda: _pooled(encoder, folder, head, pooling, device))
+    from transformers import AutoModelForSequenceClassification
+
+    return load_native(encoder, folder, head, AutoModelForSequenceClassification, device=device)
+
+
+def load_native(
+    encoder: Encoder, folder: Path, head: HeadShape, architecture: Any, *, device: torch.device | None = None
+) -> LoadedEncoder:
+    """As `load_classifier`, under the head of one of transformers' `AutoModelFor...` classes."""
+    return _settled(encoder, folder, device, lambda: _native(encoder, folder, head, architecture, device))
+
+
+def _settled(
+    encoder: Encoder, folder: Path, device: torch.device | None, load: Callable[[], LoadedEncoder]
+) -> LoadedEncoder:
     if encoder.load_in != "full":
         check_quantising(encoder.load_in, device.type if device is not None else "cpu")
     with sentences_for(folder), quiet_loading():
-        loaded = (
-            _native(encoder, folder, head, device)
-            if pooling == "native"
-            else _pooled(encoder, folder, head, pooling, device)
-        )
+        loaded = load()
     # A reload makes these modules anew in the type that they have here: half precision would round what was trained.
     for name in loaded.anatomy.new_modules:
         keep_in_fp32(loaded.model.get_submodule(name))
@@ -133,12 +146,14 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _native(encoder: Encoder, folder: Path, head: HeadShape, device: torch.device | None) -> LoadedEncoder:
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+def _native(
+    encoder: Encoder, folder: Path, head: HeadShape, architecture: Any, device: torch.device | None
+) -> LoadedEncoder:
+    from transformers import AutoConfig
 
     config = _with_head(AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=head.labels), head)
-    weights = _weights(encoder, device, lambda: AutoModelForSequenceClassification.from_config(config))
-    model, info = AutoModelForSequenceClassification.from_pretrained(
+    weights = _weights(encoder, device, lambda: architecture.from_config(config))
+    model, info = architecture.from_pretrained(
         folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **weights
     )
     prefix = model.base_model_prefix

@@ -30,20 +30,19 @@ def write_tokenizer(tokenizer: Any, folder: Path, max_length: int) -> None:
 
 
 def write_native(model: Any, folder: Path) -> None:
-    """Write an `AutoModelForSequenceClassification`."""
+    """Write a model of one of transformers' own classes."""
     model.config.architectures = [type(model).__name__]
     with _without_bars():
         model.save_pretrained(str(folder), safe_serialization=True)
 
 
-def read_native(folder: Path) -> nn.Module:
-    """Load what `write_native` wrote, in its own types."""
-    from transformers import AutoModelForSequenceClassification
+def read_native(folder: Path, *, each_token: bool = False) -> nn.Module:
+    """Load what `write_native` wrote, in its own types; `each_token`: with a head on every token."""
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
+    architecture = AutoModelForTokenClassification if each_token else AutoModelForSequenceClassification
     with _without_bars():
-        model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, dtype="auto"
-        )
+        model: nn.Module = architecture.from_pretrained(folder, local_files_only=True, dtype="auto")
     return model.eval()
 
 

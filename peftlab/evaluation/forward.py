@@ -44,6 +44,23 @@ def as_forward(model: nn.Module, device: torch.device) -> Forward:
     return forward
 
 
+def each_token(forward: Forward, width: int) -> Forward:
+    """Return `forward`, whose logits are [rows, tokens, labels], so that they are [rows, `width`, labels].
+
+    A token's logits stand at its own place in its text, whatever pads it; behind the last one there are zeros.
+    """
+
+    def aligned(inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        logits = forward(inputs)
+        mask = inputs["attention_mask"].astype(bool)
+        made = np.zeros((len(logits), width, logits.shape[-1]), np.float32)
+        for row, own in enumerate(mask):
+            made[row, : int(own.sum())] = logits[row][own]
+        return made
+
+    return aligned
+
+
 def logits_through(forward: Forward, tokens: Tokens, batch_size: int) -> NDArray[np.float32]:
     """Return the logits of all rows of `tokens`, [rows, labels], in row order."""
     parts = [

@@ -42,6 +42,7 @@ def load(folder: Path, exported: Exported) -> Forward:
     from peftlab.encoders.load import HeadShape, load_classifier
     from peftlab.encoders.saved import load_trained
     from peftlab.encoders.source import find_again
+    from peftlab.encoders.token_head import load_tagger
     from peftlab.recipe.records import Encoder
 
     known = exported.encoder
@@ -49,7 +50,10 @@ def load(folder: Path, exported: Exported) -> Forward:
     settings: dict[str, Any] = {"name": known.used, "pooling": known.pooling, "dtype": known.dtype}
     encoder = Encoder.model_validate({**settings, "load_in": known.load_in})
     device = torch.device("cpu")
-    bare = load_classifier(encoder, files.folder, HeadShape(len(exported.labels), 0.0), device=device)
+    if exported.each_token:
+        bare = load_tagger(encoder, files.folder, exported.labels, 0.0, crf=False, device=device)
+    else:
+        bare = load_classifier(encoder, files.folder, HeadShape(len(exported.labels), 0.0), device=device)
     return as_forward(load_trained(bare.model, folder, _only_peft), device)
 
 
@@ -58,12 +62,13 @@ def usage(exported: Exported) -> str:
     if exported.loads_with == ("peftlab",):
         return (
             "from pathlib import Path\n\nfrom peftlab.shipping.loading import load_export\n\n"
-            "logits = load_export(Path(folder)).logits(texts, None)"
+            f"{'answers' if exported.each_token else 'logits'} = load_export(Path(folder))."
+            f"{'rows(texts)' if exported.each_token else 'logits(texts, None)'}"
         )
     used = exported.encoder.folder or exported.encoder.used
     if exported.encoder.pooling == "native":
-        make = f"base = AutoModelForSequenceClassification.from_pretrained({used!r}, num_labels={len(exported.labels)})"
-        model, before = "AutoModelForSequenceClassification", ""
+        model, before = f"AutoModelFor{'Token' if exported.each_token else 'Sequence'}Classification", ""
+        make = f"base = {model}.from_pretrained({used!r}, num_labels={len(exported.labels)})"
     else:
         make = f"base = Pooled(AutoModel.from_pretrained({used!r}, dtype=torch.float32), {len(exported.labels)})"
         model, before = "AutoModel", _OUTPUT + _POOLED.format(pool=_POOL[exported.encoder.pooling])

@@ -33,9 +33,9 @@ def write(source: Source, folder: Path) -> Written:
 
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     model: Any = merge(full_precision(source.folder, source.run)).to(types[source.dtype])
-    pooled = source.exported.encoder.pooling != "native"
-    if source.exported.labels:
+    if source.exported.labels and not source.exported.each_token:
         name_labels(model.config, source.exported.labels, multi_label=source.exported.multi_label)
+    pooled = source.exported.encoder.pooling != "native"
     if not source.exported.labels:
         write_embedder(model, folder, source.exported.max_length)
     elif pooled:
@@ -64,7 +64,7 @@ def load(folder: Path, exported: Exported) -> Forward:
     pooling = exported.encoder.pooling
     model: nn.Module
     if pooling == "native":
-        model = read_native(folder)
+        model = read_native(folder, each_token=exported.each_token)
     else:
         labels = len(exported.labels)
         model = read_pooled(folder, pooling, labels) if labels else read_embedder(folder, pooling)
@@ -84,6 +84,17 @@ def usage(exported: Exported) -> str:
             "from sentence_transformers import SentenceTransformer\n\n"
             'logits = SentenceTransformer(folder, device="cpu").encode(texts)  # one logit a label, not an embedding'
         )
+    if exported.each_token:
+        return f"""import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+# Each word is to be read at its first piece, and longer texts in windows, as peftlab predict does.
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForTokenClassification.from_pretrained(folder).eval()
+inputs = tokenizer(texts, truncation=True, max_length={exported.max_length}, padding=True, return_tensors="pt")
+with torch.inference_mode():
+    logits = model(**inputs).logits.float().numpy()  # [texts, tokens, tags]
+tags = [[model.config.id2label[int(tag)] for tag in row] for row in logits.argmax(-1)]"""
     return f"""import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

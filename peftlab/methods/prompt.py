@@ -24,6 +24,7 @@ SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-4, default=1e-2, high=3e-1)
 STARTS_AT_ENCODER = False
 MERGES = False
+VIRTUAL_TOKENS = True
 QUANTISED = ("int8", "nf4")
 
 

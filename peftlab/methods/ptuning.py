@@ -25,6 +25,7 @@ SOLVER: Literal["gradient"] = "gradient"
 LEARNING_RATE = LearningRate(low=1e-4, default=3e-3, high=1e-1)
 STARTS_AT_ENCODER = False
 MERGES = False
+VIRTUAL_TOKENS = True
 QUANTISED = ("int8", "nf4")
 
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from peftlab.errors import RunError
 from peftlab.runs.files import write_text
@@ -71,6 +71,10 @@ class Exported(ResultRecord):
     """Packages that load it, besides the tokenizer's; `peftlab` among them where plain libraries cannot."""
     encoder: EncoderOfExport
     """The encoder of the run."""
+    each_token: bool = False
+    """It gives logits for every token, rather than for a text."""
+    settings: dict[str, JsonValue] = Field(default={})
+    """Settings of the task, which predicting may need."""
 
 
 class Limits(ResultRecord):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from peftlab.data.tokens import Tokens
 from peftlab.errors import DataError, ExportRefused, RunError, UserError
 from peftlab.evaluation.export_source import Source, Written
-from peftlab.evaluation.forward import Forward, as_forward
+from peftlab.evaluation.forward import Forward, as_forward, logits_through
 from peftlab.evaluation.run_model import RunModel, load_run_model
 from peftlab.recipe.plugins import load_plugin, plugin_names
 from peftlab.runs.certificate import (
@@ -29,7 +29,7 @@ from peftlab.runs.environment import versions
 from peftlab.runs.files import whole_folder, write_text
 from peftlab.runs.folder import now
 from peftlab.runs.result import Result, read_result
-from peftlab.shipping.loading import find_format, load_forward, shown
+from peftlab.shipping.loading import comparable, find_format, load_forward, shown
 from peftlab.shipping.measuring import measure_drift, measure_metric, measure_speed
 from peftlab.shipping.reference import made_up_tokens, write_reference
 
@@ -51,16 +51,13 @@ class Ask:
 
 @dataclass(frozen=True)
 class _Tests:
-    """The rows that run and export are compared on, encoded, with the task that scores them.
-
-    `texts`: tokens of single texts, for which the time is taken.
-    """
+    """The rows that run and export are compared on, with the task that scores them; `tokens` are those of `encoded`."""
 
     splits: Any
     task: ModuleType
     config: Any
     encoded: Any
-    texts: Tokens
+    tokens: Tokens
 
 
 def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
@@ -90,7 +87,7 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
         written = _write(exporter, source, folder)
         exported = exported.model_copy(update={"merged": written.merged, "loads_with": written.loads_with})
         forward = load_forward(folder, exported)
-        before, after = as_forward(run.module, torch.device("cpu")), forward
+        before, after = comparable(as_forward(run.module, torch.device("cpu")), exported), forward
         say(f"comparing it with the run on {len(tests.encoded):,} test rows")
         drift, metric = _compared(before, after, exported, tests)
         if (reason := beyond(limits, drift, metric)) is not None:
@@ -105,7 +102,7 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
             drift=drift,
             metric=metric,
             reference=reference,
-            speed=measure_speed(forward, tests.texts),
+            speed=measure_speed(forward, tests.tokens),
             size_bytes=sum((folder / name).stat().st_size for name in hashed),
             recipe_name=result.recipe.name,
             recipe_hash=result.recipe.hash,
@@ -133,7 +130,7 @@ def compare_again(folder: Path, export: Forward, certificate: Certificate) -> tu
         raise RunError(f"the run in {folder} is not the one that was exported: its recipe has another hash")
     run = load_run_model(folder, torch.device("cpu"))
     tests, _ = _rows(run, result)
-    before = as_forward(run.module, torch.device("cpu"))
+    before = comparable(as_forward(run.module, torch.device("cpu")), certificate.exported)
     drift, metric = _compared(before, export, certificate.exported, tests)
     if (reason := beyond(certificate.limits, drift, metric)) is not None:
         raise ExportRefused(reason)
@@ -185,6 +182,8 @@ def _check_task(exporter: ModuleType, run: RunModel) -> None:
     if known != "all" and own not in known:
         instead = f"formats that work: {', '.join(map(shown, known))}" if known else "ship the run folder itself"
         raise UserError(f"runs of the task {task!r} have no {shown(own)} export; {instead}")
+    if (why := load_plugin("tasks", task).unfit_for_export(run.recipe.task.config)) is not None:
+        raise UserError(f"the run in {run.recipe.path.parent} has no export: {why}")
 
 
 def _write(exporter: ModuleType, source: Source, folder: Path) -> Written:
@@ -216,14 +215,9 @@ def _rows(run: RunModel, result: Result) -> tuple[_Tests, Tokens]:
             f"the data of {run.recipe.path} are not those that the run was trained and tested on (their fingerprints "
             "differ), so the export cannot be compared with it; restore the files"
         )
-    encoded, validation = (task.encode(run.tokenizer, split, run.recipe) for split in (splits.test, splits.validation))
-    return _Tests(splits, task, config, encoded, _texts(encoded)), _texts(validation)
-
-
-def _texts(encoded: Any) -> Tokens:
-    """Return the tokens of single texts in what a task encoded."""
-    found: Tokens = encoded if isinstance(encoded, Tokens) else encoded.queries
-    return found
+    again = run.recipe.model_copy(update={"encoder": run.encoder})
+    test, validation = (task.encode(run.tokenizer, split, again) for split in (splits.test, splits.validation))
+    return _Tests(splits, task, config, test, task.tokens(test)), task.tokens(validation)
 
 
 def _describe(exporter: ModuleType, dtype: Dtype, run: RunModel, result: Result) -> Exported:
@@ -254,6 +248,8 @@ def _describe(exporter: ModuleType, dtype: Dtype, run: RunModel, result: Result)
             load_in=run.encoder.load_in,
             license=result.encoder.license,
         ),
+        each_token=load_plugin("tasks", recipe.task.name).EACH_TOKEN,
+        settings=recipe.task.config.model_dump(mode="json"),
     )
 
 
@@ -271,9 +267,15 @@ def _asked(limit: float | None) -> float | None:
 
 
 def _compared(before: Forward, after: Forward, exported: Exported, tests: _Tests) -> tuple[Drift, MetricChange]:
-    first, second = (tests.task.through(forward, tests.encoded, exported.batch_size) for forward in (before, after))
-    compared = tests.splits, tests.task, tests.config
-    return measure_drift(first, second, *compared), measure_metric(first, second, *compared)
+    task, splits, config = tests.task, tests.splits, tests.config
+    first, second = (
+        task.read(logits_through(forward, tests.tokens, exported.batch_size), tests.encoded)
+        for forward in (before, after)
+    )
+    outputs = [task.outputs_of(read, tests.encoded, splits, config) for read in (first, second)]
+    decided = tuple(task.predicted(one, splits, config) for one in outputs)
+    drift = measure_drift(first, second, (decided[0], decided[1]))
+    return drift, measure_metric(outputs[0], outputs[1], splits, task, config)
 
 
 def _versions(exporter: ModuleType) -> dict[str, str]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from peftlab.data.tokens import tokenise
 from peftlab.encoders.load import load_tokenizer
 from peftlab.errors import MissingPackage, RunError, UserError
-from peftlab.evaluation.forward import Forward, logits_through
-from peftlab.evaluation.predictor import Predictor
+from peftlab.evaluation.forward import Forward, each_token
 from peftlab.recipe.plugins import load_plugin, plugin_names
 from peftlab.runs.certificate import Exported, read_certificate
 
@@ -52,6 +47,7 @@ def load_forward(folder: Path, exported: Exported) -> Forward:
     exporter = find_format(exported.format)
     try:
         forward: Forward = exporter.load(folder, exported)
+        forward = comparable(forward, exported)
     except UserError:
         raise
     except Exception as error:
@@ -63,22 +59,13 @@ def load_forward(folder: Path, exported: Exported) -> Forward:
     return forward
 
 
-def load_export(folder: Path) -> Predictor:
-    """Load the export in `folder`, whatever its format; RunError where it is none, or broken."""
+def comparable(forward: Forward, exported: Exported) -> Forward:
+    """Return `forward` so that its logits have one shape a row in every batch."""
+    return each_token(forward, exported.max_length) if exported.each_token else forward
+
+
+def load_export(folder: Path) -> Any:
+    """Load the export in `folder`, of any format, as its task's predictor; RunError where it is none, or broken."""
     exported = read_certificate(folder).exported
-    if not exported.labels:
-        raise UserError(f"{folder} gives embeddings and no labels; load it as its README.md says, or name the run")
     forward = load_forward(folder, exported)
-    tokenizer = load_tokenizer(folder)
-
-    def logits(texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
-        return logits_through(forward, tokenise(tokenizer, texts, pairs, exported.max_length), exported.batch_size)
-
-    return Predictor(
-        labels=exported.labels,
-        multi_label=exported.multi_label,
-        threshold=exported.threshold,
-        text_column=exported.text_column,
-        pair_column=exported.pair_column,
-        logits=logits,
-    )
+    return load_plugin("tasks", exported.task).exported_predictor(exported, forward, load_tokenizer(folder))

@@ -24,19 +24,20 @@ if TYPE_CHECKING:
     from peftlab.data.rows import Split, Splits
     from peftlab.data.tokens import Objective, Tokens
     from peftlab.encoders.load import LoadedEncoder
-    from peftlab.evaluation.agreement import Difference
     from peftlab.evaluation.classification_scores import Scores
     from peftlab.evaluation.forward import Forward, Passes
     from peftlab.evaluation.predictor import Predictor
     from peftlab.evaluation.run_model import RunModel
     from peftlab.recipe.crosschecks import Draft
     from peftlab.recipe.records import Recipe
+    from peftlab.runs.certificate import Exported
 
 PIPELINE = "text-classification"
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1"}
 BUILTIN_SETS = ("tickets-en", "tickets-zh")
 SOLVERS = ("gradient", "linear_probe", "own")
 EXPORTS = "all"
+EACH_TOKEN = False
 FEATURES = ("combine", "several", "suites")
 METRICS: tuple[str, ...] = ("accuracy", "macro_f1", "micro_f1", "weighted_f1", "roc_auc", "average_precision", "nll")
 LOWER_IS_BETTER = ("nll",)
@@ -247,6 +248,57 @@ def predictor(run: RunModel, device: torch.device, against: Path | None) -> Pred
     return encoder_classifier(run, device)
 
 
+def unfit_for_export(config: Config) -> str | None:  # noqa: ARG001 the contract
+    """Return nothing: every setting can be exported."""
+    return None
+
+
+def tokens(encoded: Tokens) -> Tokens:
+    """Return the tokens that an exported model reads."""
+    return encoded
+
+
+def read(logits: NDArray[np.float32], encoded: Tokens) -> NDArray[np.float32]:  # noqa: ARG001 the contract
+    """Return those of `logits` that are used: all."""
+    return logits
+
+
+def outputs_of(
+    read: NDArray[np.float32],
+    encoded: Tokens,  # noqa: ARG001 the contract
+    splits: Splits,  # noqa: ARG001 the contract
+    config: Config,  # noqa: ARG001 the contract
+) -> NDArray[np.float32]:
+    """Return what is scored of the logits that were read: themselves."""
+    return read
+
+
+def right(outputs: NDArray[np.float32], split: Split, splits: Splits, config: Config) -> NDArray[np.bool_]:
+    """Return which rows are predicted right, [rows]; multi-label: with every label right."""
+    from peftlab.evaluation.agreement import rows_right
+
+    return rows_right(outputs, split.labels, multi_label=splits.multi_label, threshold=config.threshold)
+
+
+def exported_predictor(exported: Exported, forward: Forward, tokenizer: Any) -> Predictor:
+    """Return what `predict` asks of an export: texts to labels and probabilities."""
+    from peftlab.data.tokens import tokenise
+    from peftlab.evaluation.forward import logits_through
+    from peftlab.evaluation.predictor import Predictor
+
+    def through(texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
+        return logits_through(forward, tokenise(tokenizer, texts, pairs, exported.max_length), exported.batch_size)
+
+    return Predictor(
+        labels=exported.labels,
+        multi_label=exported.multi_label,
+        threshold=exported.threshold,
+        text_column=exported.text_column,
+        pair_column=exported.pair_column,
+        logits=through,
+    )
+
+
 def point_metrics(outputs: NDArray[np.float32], split: Split, splits: Splits, config: Config) -> dict[str, float]:
     """Return the metrics of one validation, without intervals."""
     from peftlab.evaluation.classification_scores import point_metrics as points
@@ -261,24 +313,3 @@ def score(outputs: NDArray[np.float32], split: Split, splits: Splits, config: Co
     return score_classification(
         outputs, split.labels, splits.label_names, multi_label=config.multi_label, threshold=config.threshold
     )
-
-
-def through(forward: Forward, encoded: Tokens, batch_size: int) -> NDArray[np.float32]:
-    """Return the logits that an export gives on all rows, [rows, labels]."""
-    from peftlab.evaluation.forward import logits_through
-
-    return logits_through(forward, encoded, batch_size)
-
-
-def difference(before: NDArray[np.float32], after: NDArray[np.float32], splits: Splits, config: Config) -> Difference:
-    """Return how far the logits of an export, `after`, are from those of its run, and whose predictions flip."""
-    from peftlab.evaluation.agreement import logit_difference
-
-    return logit_difference(before, after, multi_label=splits.multi_label, threshold=config.threshold)
-
-
-def rows_right(outputs: NDArray[np.float32], split: Split, splits: Splits, config: Config) -> NDArray[np.bool_]:
-    """Return which rows are predicted right, [rows]."""
-    from peftlab.evaluation.agreement import rows_right as right
-
-    return right(outputs, split.labels, multi_label=splits.multi_label, threshold=config.threshold)

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from peftlab.data.match_rows import MatchSplit, MatchSplits, MatchTokens
-    from peftlab.data.tokens import Objective
+    from peftlab.data.tokens import Objective, Tokens
     from peftlab.encoders.load import LoadedEncoder
-    from peftlab.evaluation.agreement import Difference
     from peftlab.evaluation.forward import Forward, Passes
     from peftlab.evaluation.match_predictor import MatchPredictor
     from peftlab.evaluation.match_scores import Embedded, MatchScores
     from peftlab.evaluation.run_model import RunModel
     from peftlab.recipe.crosschecks import Draft
     from peftlab.recipe.records import Recipe
+    from peftlab.runs.certificate import Exported
 
 PIPELINE = "sentence-similarity"
 HUB_METRICS = {"mrr": "mrr"}
@@ -41,6 +41,7 @@ ANSWER = "`candidates`, the nearest first, each with `text` and `score`, a cosin
 BUILTIN_SETS = ("questions-en", "questions-zh")
 SOLVERS = ("gradient",)
 EXPORTS = ("merged",)
+EACH_TOKEN = False
 FEATURES = ("against", "frozen")
 METRICS: tuple[str, ...] = ("recall_at_1", "recall_at_5", "mrr", "ndcg")
 LOWER_IS_BETTER: tuple[str, ...] = ()
@@ -258,28 +259,36 @@ def predictor(run: RunModel, device: torch.device, against: Path | None) -> Matc
     return MatchPredictor(embed, texts, embed(texts), config.shown, data.text)
 
 
-def through(forward: Forward, encoded: MatchTokens, batch_size: int) -> Embedded:
-    """Return the embeddings that an export gives of all queries and candidates."""
-    from peftlab.evaluation.forward import logits_through
+def unfit_for_export(config: Config) -> str | None:  # noqa: ARG001 the contract
+    """Return nothing: every setting can be exported."""
+    return None
+
+
+def tokens(encoded: MatchTokens) -> Tokens:
+    """Return the tokens of queries, and behind them of candidates, that an exported model reads."""
+    from peftlab.data.tokens import joined
+
+    return joined([encoded.queries, encoded.candidates])
+
+
+def read(logits: NDArray[np.float32], encoded: MatchTokens) -> NDArray[np.float32]:  # noqa: ARG001 the contract
+    """Return those of the embeddings that are used: all."""
+    return logits
+
+
+def outputs_of(
+    read: NDArray[np.float32],
+    encoded: MatchTokens,
+    splits: MatchSplits,  # noqa: ARG001 the contract
+    config: Config,  # noqa: ARG001
+) -> Embedded:
+    """Return the embeddings that were read, [queries and candidates, hidden size], apart."""
     from peftlab.evaluation.match_scores import Embedded
 
-    queries, candidates = (
-        logits_through(forward, tokens, batch_size) for tokens in (encoded.queries, encoded.candidates)
-    )
-    return Embedded(queries, candidates)
+    return Embedded(read[: len(encoded)], read[len(encoded) :])
 
 
-def difference(before: Embedded, after: Embedded, splits: MatchSplits, config: Config) -> Difference:
-    """Return how far the embeddings of an export, `after`, are from those of its run, and whose nearest one flips."""
-    from peftlab.evaluation.agreement import Difference, gap
-
-    first, second = (np.concatenate([one.queries, one.candidates]) for one in (before, after))
-    nearest = zip(predicted(before, splits, config), predicted(after, splits, config), strict=True)
-    flips = sum(old != new for old, new in nearest)
-    return Difference(*gap(first, second), float(np.abs(first).max(initial=0.0)), flips, len(before.queries))
-
-
-def rows_right(
+def right(
     outputs: Embedded,
     split: MatchSplit,
     splits: MatchSplits,  # noqa: ARG001 the contract
@@ -289,6 +298,13 @@ def rows_right(
     from peftlab.evaluation.match_scores import row_metrics
 
     return np.asarray(row_metrics(outputs, split)[:, 0] > 0)
+
+
+def exported_predictor(exported: Exported, forward: Forward, tokenizer: Any) -> Any:  # noqa: ARG001 the contract
+    """Raise UserError: an export gives embeddings, to be ranked by whoever loads it."""
+    from peftlab.errors import UserError
+
+    raise UserError("this export gives embeddings and no answers; load it as its README.md says, or name the run")
 
 
 def _config(recipe: Recipe) -> Config:

@@ -415,6 +415,6 @@ def test_embeddings_are_exported_for_sentence_transformers_and_proved(
     assert "test mrr of the run" in card
     capsys.readouterr()
     assert predict.main([str(out), "--text", "x"]) == 2
-    assert "gives embeddings and no labels" in capsys.readouterr().err
+    assert "gives embeddings and no answers" in capsys.readouterr().err
     assert export.main([str(run), "--to", "onnx", "--out", str(tmp_path / "graph")]) == 2
     assert "runs of the task 'matching' have no onnx export; formats that work: merged" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Synthetic sentences with names in them, authored for peftlab: see `generate`."""
