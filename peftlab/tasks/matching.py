@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from peftlab.recipe.records import Positive, Record
+from peftlab.recipe.records import Head, Positive, Record
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +69,8 @@ def unfit(draft: Draft) -> Iterator[tuple[str, str]]:
     config = draft.task.config if draft.task is not None else None
     if draft.encoder is not None and draft.encoder.pooling == "native":
         yield "encoder.pooling", 'an embedding is pooled and has no head; write "mean" or "cls"'
+    if draft.head is not None and draft.head.dropout != Head().dropout:
+        yield "head.dropout", "an embedding has no head; remove the key"
     if draft.method is not None and draft.method.name == "head":
         yield "method.name", 'an embedding has no head, so that nothing would be trained; use "lora"'
     if draft.evaluation is not None and draft.evaluation.margin is not None:

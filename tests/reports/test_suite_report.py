@@ -184,9 +184,15 @@ def test_every_figure_is_sound_xml_and_named_in_the_markdown(suite: Path) -> Non
     assert "full, 95 % interval" in files["accuracy_by_parameters.svg"]
 
 
-@pytest.mark.parametrize(
-    "folder", [path for path in sorted(RESULTS.iterdir()) if path.is_dir()], ids=lambda path: path.name
-)
+# A folder without it holds the record of a program in benchmarks/, not of a suite.
+SUITES = sorted(path.parent for path in RESULTS.glob("*/suite.toml"))
+
+
+def test_every_folder_of_runs_has_its_suite() -> None:
+    assert {path.parent for path in RESULTS.glob("*/*-s?.json")} <= set(SUITES)
+
+
+@pytest.mark.parametrize("folder", SUITES, ids=lambda path: path.name)
 def test_the_committed_report_is_that_of_the_committed_records(folder: Path) -> None:
     """Stale? `peftlab report benchmarks/results/<suite>` writes it anew."""
     for name, text in report_files(read_suite_records(folder)).items():

@@ -281,6 +281,18 @@ def test_a_query_with_several_answers_counts_them_all(recipe: Callable[..., Path
     assert sorted(texts[group] for group in found[0][1]) == ["one", "two"]
 
 
+def test_joined_rows_keep_their_answers(recipe: Callable[..., Path]) -> None:
+    """What `data.train_on_validation` trains on."""
+    splits = splits_of(recipe())
+    both = splits.train.joined(splits.validation)
+    assert len(both) == 72
+    for row in (0, 55, 56, 71):
+        topic = both.texts[row].split()[1]
+        assert both.pairs[row] == FAQ[topic]
+        assert both.candidates.texts[both.groups[row]] == FAQ[topic]
+        assert both.relevant[row] == (both.groups[row],)
+
+
 BROKEN = {
     "unpaired": ([{"text": "where is it"}], r"1 row has an empty or non-string text \(no pair: 1\).*\(bad.jsonl:41\)"),
     "empty query": ([{"text": " ", "pair": "a"}], r"the text is empty: 1.*\(bad.jsonl:41\)"),
@@ -344,11 +356,12 @@ def test_what_does_not_apply_to_embeddings_is_refused_with_the_recipe(
     recipe: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(recipe("head", task='pairs = "by_label"\ncandidates = "x.txt"'))
-    assert train.main([path, 'encoder.pooling="native"', "data.pair=pair", "--dry-run"]) == 2
+    assert train.main([path, 'encoder.pooling="native"', "data.pair=pair", "head.dropout=0.3", "--dry-run"]) == 2
     shown = capsys.readouterr().err
     for sentence in (
         "an embedding has no head, so that nothing would be trained",
         "an embedding is pooled and has no head",
+        "an embedding has no head; remove the key",
         "with by_label the candidates are training rows",
         "with by_label the pairs are made of labels",
     ):
