@@ -59,6 +59,8 @@ def check_recipe(name: str | None, overrides: Sequence[str], *, as_json: bool) -
         print(json.dumps(plan, ensure_ascii=False, indent=2))
     else:
         _show(plan, console)
+        if recipe.curate:
+            console.print("rows and steps are those before the curators, which only a run and `peftlab curate` ask")
         print(f"{recipe.path}: no mistakes", file=sys.stderr)
     return 0
 
@@ -73,6 +75,8 @@ def _plan(recipe: Recipe, found: Found) -> dict[str, Any]:
         "method": recipe.method.name,
         "encoder": None,
     }
+    if recipe.curate:
+        plan["curators"] = [choice.name for choice in recipe.curate]
     if found.files is None:
         return plan
     plan["encoder"] = {"requested": found.files.requested, "used": found.files.used, "folder": str(found.files.folder)}

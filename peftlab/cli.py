@@ -15,8 +15,14 @@ from peftlab.programs import EXIT_CODES, run_program
 VERBS = {
     "train": ("peftlab.train", "train, score and save one recipe"),
     "check": ("peftlab.check", "find every mistake in a recipe and its data, and print the plan, without training"),
+    "curate": ("peftlab.curate", "run the curators of a recipe on its training rows, and write what to review"),
+    "label": ("peftlab.label", "choose which rows to label next, and say what more labels would bring"),
     "bench": ("peftlab.bench", "run a suite: recipes x seeds, recorded, and none of them twice"),
+    "calibrate": ("peftlab.calibrate", "find which texts a run may route without people, at a promised accuracy"),
+    "search": ("peftlab.search", "climb from the cheapest method to the first that meets a target, within a budget"),
+    "plan": ("peftlab.plan", "list encoders by what a training step costs on them, computed from their sizes"),
     "predict": ("peftlab.predict", "label texts with a finished run or an export"),
+    "serve": ("peftlab.serve", "answer over HTTP with runs and exports, many of them on one encoder in memory"),
     "pretrain": ("peftlab.pretrain", "train an encoder on unlabelled text, from scratch or from an existing one"),
     "combine": ("peftlab.combine", "sum the LoRA adapters of several runs into one"),
     "export": ("peftlab.export", "write a run in a format that others load, with a certificate"),
@@ -25,7 +31,8 @@ VERBS = {
     "list": ("peftlab.listing", "list recipes, methods, tasks, formats and bundled encoders"),
     "show": ("peftlab.show", "print what a run measured"),
     "report": ("peftlab.report", "write the report of a suite's records: which recipe is the cheapest that will do"),
-    "schema": ("peftlab.schema", "print the JSON Schema of recipes or suites, for editors"),
+    "schema": ("peftlab.schema", "print the JSON Schema of recipes, suites or ladders, for editors"),
+    "cache": ("peftlab.cache", "list or clear what frozen layers gave for each text"),
     "doctor": ("peftlab.doctor", "say what this machine has, what is missing and how to install it"),
 }
 

@@ -6,7 +6,8 @@ PeftlabError                    a sentence for people; exit code 1
 │   ├── DataError               a file or row that cannot be used
 │   ├── EncoderError            an encoder that cannot be found, loaded or used so
 │   ├── LaunchError             a launch line that does not do what it says
-│   ├── BudgetError             the plan exceeds a ceiling of the recipe
+│   ├── BudgetError             the plan, or what came of it, exceeds a ceiling of the recipe
+│   │   └── TimeSpent           the minutes were over before there was a model; what is saved can be continued
 │   ├── RunError                a run folder that is missing, incomplete or of another version
 │   ├── ExportRefused           an export that is too far from its run
 │   └── MissingPackage          an optional package is needed; carries the install line
@@ -76,7 +77,11 @@ class LaunchError(UserError):
 
 
 class BudgetError(UserError):
-    """The plan exceeds a ceiling that the recipe sets."""
+    """The plan, or what came of it, exceeds a ceiling that the recipe sets."""
+
+
+class TimeSpent(BudgetError):
+    """The minutes of the budget were over before there was a model to save."""
 
 
 class RunError(UserError):

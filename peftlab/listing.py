@@ -35,7 +35,7 @@ def recipes() -> list[Entry]:
 
 
 def plugins(folder: Folder) -> list[Entry]:
-    """Return the methods, tasks or formats, each with the first line of its file."""
+    """Return the methods, tasks, curators or formats, each with the first line of its file."""
     return [Entry(name, _first_line(inspect.getdoc(load_plugin(folder, name)) or "")) for name in plugin_names(folder)]
 
 
@@ -91,6 +91,7 @@ KINDS = {
     "recipes": recipes,
     "methods": lambda: plugins("methods"),
     "tasks": lambda: plugins("tasks"),
+    "curators": lambda: plugins("curators"),
     "formats": lambda: plugins("exporters"),
     "encoders": encoders,
 }
@@ -107,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="peftlab list",
         description="List what there is to name: recipes (in ./recipes and those that peftlab ships), methods, tasks,\n"
-        "formats of `peftlab export`, and the encoders that need no hub.",
+        "curators, formats of `peftlab export`, and the encoders that need no hub.",
         epilog=f"example: peftlab list methods\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

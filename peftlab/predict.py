@@ -53,7 +53,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--json",
         action="store_true",
-        help='one JSON object a text; of a classifier {"label": ..., "probabilities": {...}}',
+        help='one JSON object a text; of a classifier {"label": ..., "probabilities": {...}}, and "routed" after\n'
+        "`peftlab calibrate`",
     )
     made.add_argument(
         "--out", metavar="FILE", help="write the answers there; called again after a kill, it goes on where it was"
@@ -125,16 +126,16 @@ def _to_file(asked: argparse.Namespace, predictor: Any, folder: Path) -> int:
 
 
 def _identity(folder: Path) -> str:
-    """Return a hash over what decides a model's answers: the sums of an export, or a run's record and trained part."""
+    """Return a hash over what decides a model's answers: the sums of an export, or a run's model and calibration."""
     import hashlib
 
+    from peftlab.runs.calibration import FILE_NAME, model_hash
     from peftlab.runs.certificate import SUMS, file_hash
-    from peftlab.runs.model_record import FILE_NAME, TRAINED
 
-    files = (
-        [folder / SUMS] if (folder / SUMS).is_file() else [folder / FILE_NAME, *sorted((folder / TRAINED).iterdir())]
-    )
-    return hashlib.sha256("".join(map(file_hash, files)).encode()).hexdigest()
+    if (folder / SUMS).is_file():
+        return file_hash(folder / SUMS)
+    calibration = file_hash(folder / FILE_NAME) if (folder / FILE_NAME).is_file() else ""
+    return hashlib.sha256(f"{model_hash(folder)}{calibration}".encode()).hexdigest()
 
 
 def _batches(rows: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

@@ -1,4 +1,4 @@
-"""`peftlab schema`: the JSON Schema of recipes or of suites, which editors use to complete and check them."""
+"""`peftlab schema`: the JSON Schema of recipes, suites or ladders, which editors use to complete and check them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of `peftlab schema`."""
     made = argparse.ArgumentParser(
         prog="peftlab schema",
-        description="Print the JSON Schema of recipes, or of suites. An editor that knows TOML schemas completes and\n"
-        "checks a file whose first line is '#:schema PATH-TO-THE-SCHEMA'.",
+        description="Print the JSON Schema of recipes, suites or ladders. An editor that knows TOML schemas completes\n"
+        "and checks a file whose first line is '#:schema PATH-TO-THE-SCHEMA'.",
         epilog=f"example: peftlab schema --out recipes/recipe.schema.json\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
-        "kind", nargs="?", choices=("recipe", "pretraining", "suite"), default="recipe", help="default: recipe"
+        "kind",
+        nargs="?",
+        choices=("recipe", "pretraining", "suite", "ladder"),
+        default="recipe",
+        help="default: recipe",
     )
     made.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of standard output")
     return made
@@ -50,6 +54,10 @@ def _schema(kind: str) -> dict[str, Any]:
         from peftlab.suites.schema import suite_schema
 
         return suite_schema()
+    if kind == "ladder":
+        from peftlab.ladders.schema import ladder_schema
+
+        return ladder_schema()
     from peftlab.recipe.schema import pretraining_schema, recipe_schema
 
     return pretraining_schema() if kind == "pretraining" else recipe_schema()

@@ -86,9 +86,12 @@ def _asked_job(asked: argparse.Namespace) -> Job:
 
     if asked.resume is not None:
         words = [word for word in (asked.recipe, *asked.overrides) if word is not None]
-        if words:
-            raise UserError(f"--resume continues the run's own recipe; leave out {' '.join(words)}, or start a new run")
-        return Job(run_recipe(Path(asked.resume)), Path(asked.resume), resume=True)
+        if other := [word for word in words if not word.startswith("budget.")]:
+            raise UserError(
+                f"--resume continues the run's own recipe, of which only the budget may change; leave out "
+                f"{' '.join(other)}, or start a new run"
+            )
+        return Job(run_recipe(Path(asked.resume), words), Path(asked.resume), resume=True)
     if asked.recipe is None:
         raise UserError(
             "name a recipe, as in: peftlab train recipes/lora_minilm.toml; `peftlab list recipes` lists them"

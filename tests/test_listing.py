@@ -12,10 +12,10 @@ from peftlab.encoders import bundled
 from peftlab.recipe.plugins import plugin_names
 
 
-def test_all_four_kinds_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_kind_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
-    for kind in ("recipes", "methods", "tasks", "encoders"):
+    for kind in ("recipes", "methods", "tasks", "curators", "encoders"):
         assert f"{kind}\n" in shown
     for name in (*plugin_names("methods"), *plugin_names("tasks"), "bundled:minilm-en"):
         assert f"  {name} " in shown

@@ -11,20 +11,27 @@ import pytest
 
 from peftlab import (
     bench,
+    calibrate,
     check,
     combine,
+    curate,
     doctor,
     export,
+    label,
     listing,
     merge,
+    plan,
     predict,
     pretrain,
     report,
+    search,
+    serve,
     show,
     train,
     verify,
 )
 from peftlab.errors import RecipeError
+from peftlab.ladders.ladder import load_ladder
 from peftlab.recipe.load import read_pretraining, read_recipe
 from peftlab.suites.arms import load_suite
 
@@ -32,18 +39,24 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARSERS = {
     "bench": bench.parser,
+    "calibrate": calibrate.parser,
     "train": train.parser,
     "pretrain": pretrain.parser,
     "check": check.parser,
     "combine": combine.parser,
+    "curate": curate.parser,
+    "label": label.parser,
     "predict": predict.parser,
     "export": export.parser,
     "merge": merge.parser,
     "verify": verify.parser,
+    "serve": serve.parser,
     "show": show.parser,
     "list": listing.parser,
     "doctor": doctor.parser,
     "report": report.parser,
+    "search": search.parser,
+    "plan": plan.parser,
 }
 
 
@@ -75,6 +88,9 @@ def test_peftlab_commands_parse_and_name_recipes_that_exist(words: list[str]) ->
     for recipe in [word for word in words if word.endswith(".toml")]:
         if words[1] == "bench":
             load_suite(ROOT / recipe)
+            continue
+        if words[1] == "search":
+            load_ladder(str(ROOT / recipe))
             continue
         read(ROOT / recipe, [word for word in words[2:] if "=" in word and not word.startswith("--")])
 

@@ -18,6 +18,7 @@ class Split:
 
     `labels`: int64 class indices, shape [rows]; for multi-label sets float32 zeros and ones, shape [rows, classes].
     `ids`: a name for each row that a person can find it by: the id column, else ``<file name>:<line>``.
+    `weights` [rows], fp32: what each training row counts in the mean of the loss, where curators say it; else None.
     """
 
     name: SplitName
@@ -25,6 +26,7 @@ class Split:
     texts: Sequence[str]
     pairs: Sequence[str] | None
     labels: NDArray[Any]
+    weights: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -33,7 +35,14 @@ class Split:
         """Return this split with the rows of `other` behind its own."""
         pairs = None if self.pairs is None or other.pairs is None else [*self.pairs, *other.pairs]
         labels = np.concatenate([self.labels, other.labels])
-        return Split(self.name, [*self.ids, *other.ids], [*self.texts, *other.texts], pairs, labels)
+        weights = None
+        if self.weights is not None or other.weights is not None:
+            weights = np.concatenate([split.row_weights() for split in (self, other)])
+        return Split(self.name, [*self.ids, *other.ids], [*self.texts, *other.texts], pairs, labels, weights)
+
+    def row_weights(self) -> NDArray[np.float32]:
+        """Return `weights`, ones where there are none, [rows]."""
+        return np.ones(len(self), np.float32) if self.weights is None else self.weights
 
 
 @dataclass(frozen=True)

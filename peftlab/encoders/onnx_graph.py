@@ -68,12 +68,16 @@ def halve(path: Path) -> None:
         onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
 
 
-def quantise_dynamic(graph: Path, target: Path) -> None:
-    """Write `graph` with 8-bit weights; activations are rounded by the range of each batch."""
+def quantise_dynamic(graph: Path, target: Path, *, seven_bits: bool = False) -> None:
+    """Write `graph` with 8-bit weights, a scale for each output; activations are rounded by the range of each batch.
+
+    `seven_bits`: weights keep to seven of the eight bits, so that processors without instructions for 8-bit products
+    (VNNI, AMX) do not saturate their sums.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _quiet():
-        quantize_dynamic(graph, target, weight_type=QuantType.QInt8)
+        quantize_dynamic(graph, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=seven_bits)
 
 
 def quantise_static(graph: Path, target: Path, batches: Sequence[Inputs]) -> None:

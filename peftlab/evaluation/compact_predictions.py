@@ -43,12 +43,12 @@ class CompactPredictions:
             raise ValueError("a confidence is a probability; found one outside 0 to 1")
 
 
-def compact_predictions(run_folder: Path) -> CompactPredictions:
-    """Return the compact form of a run's `predictions.jsonl`.
+def compact_predictions(run_folder: Path, file_name: str = FILE_NAME, *, split: str = "test") -> CompactPredictions:
+    """Return the compact form of a run's predictions of `split`, in `file_name`.
 
     Raises RunError where the file is missing, broken, empty, or of a multi-label set, which has no compact form.
     """
-    path = run_folder / FILE_NAME
+    path = run_folder / file_name
     labels: dict[str, int] = {}
     gold, predicted, confidence = [], [], []
     for row in read_predictions(path):
@@ -63,7 +63,7 @@ def compact_predictions(run_folder: Path) -> CompactPredictions:
             raise RunError(f"{path}: row {row.id!r} names the label {error}, which has no probability") from None
     if not gold:
         raise RunError(f"{path} has no rows")
-    return CompactPredictions(tuple(labels), tuple(gold), tuple(predicted), tuple(confidence))
+    return CompactPredictions(tuple(labels), tuple(gold), tuple(predicted), tuple(confidence), split)
 
 
 def write_compact(path: Path, predictions: CompactPredictions) -> None:

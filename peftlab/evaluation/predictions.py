@@ -20,6 +20,8 @@ from peftlab.evaluation.decisions import predicted_labels, probabilities
 from peftlab.runs.files import whole_file
 
 FILE_NAME = "predictions.jsonl"
+VALIDATION_FILE = "validation_predictions.jsonl"
+"""The same of the validation split, written where the test rows were put aside."""
 
 # Rows turned into probabilities at once.
 _ROWS_HELD = 4096

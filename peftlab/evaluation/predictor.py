@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,10 @@ from peftlab.data.tokens import tokenise
 from peftlab.errors import UserError
 from peftlab.evaluation.decisions import predicted_labels, probabilities
 from peftlab.evaluation.forward import logits_of
+from peftlab.evaluation.routing import route
 from peftlab.evaluation.run_model import RunModel, load_run_model
 from peftlab.recipe.plugins import load_plugin
+from peftlab.runs.calibration import Calibration, run_calibration
 from peftlab.runs.folder import run_recipe
 from peftlab.runs.model_record import TRAINED, ModelRecord, read_model_record
 
@@ -33,7 +35,7 @@ class Predictor:
     """A model that labels texts: that of a run or of an export.
 
     `logits(texts, pairs)` gives [texts, labels]. `text_column` and `pair_column` name the columns of files; without a
-    `pair_column` it takes single texts.
+    `pair_column` it takes single texts. With a `calibration`, probabilities are calibrated and texts are routed.
     """
 
     labels: tuple[str, ...]
@@ -42,20 +44,32 @@ class Predictor:
     text_column: str
     pair_column: str | None
     logits: Logits
+    calibration: Calibration | None = None
 
     def rows(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Return `label` (a list of labels for multi-label runs) and `probabilities` of each text."""
+        """Return `label` (a list of labels for multi-label runs) and `probabilities` of each text.
+
+        With a calibration also `routed`: whether the label may be used as it is; else the text goes to people.
+        """
         chances = probabilities(self.logits(texts, pairs), multi_label=self.multi_label)
         decided = predicted_labels(chances, multi_label=self.multi_label, threshold=self.threshold)
-        return [
+        routed = None
+        if self.calibration is not None:
+            chances, routed = route(chances, self.calibration)
+        rows: list[dict[str, Any]] = [
             {"label": self._named(label), "probabilities": dict(zip(self.labels, row.tolist(), strict=True))}
             for label, row in zip(decided, chances, strict=True)
         ]
+        if routed is not None:
+            for row, answered in zip(rows, routed.tolist(), strict=True):
+                row["routed"] = answered
+        return rows
 
     def line(self, text: str, row: Mapping[str, Any]) -> str:
-        """Return what is printed for one of `rows`: label, probability of the likeliest label, text."""
+        """Return what is printed for one of `rows`: label, its probability, where it goes if that is decided, text."""
         label = row["label"] if isinstance(row["label"], str) else ", ".join(row["label"]) or "-"
-        return f"{label}\t{max(row['probabilities'].values()):.4f}\t{text}"
+        goes = {True: "\trouted", False: "\tto people"}[row["routed"]] if "routed" in row else ""
+        return f"{label}\t{max(row['probabilities'].values()):.4f}{goes}\t{text}"
 
     def _named(self, label: Any) -> str | list[str]:
         if not self.multi_label:
@@ -63,12 +77,13 @@ class Predictor:
         return [name for name, chosen in zip(self.labels, label, strict=True) if chosen]
 
 
-def load_predictor(folder: Path, against: Path | None = None) -> Any:
+def load_predictor(folder: Path, against: Path | None = None, *, calibrated: bool = True) -> Any:
     """Load the run in `folder` as a predictor: what its task makes of it, with the interface of `Predictor`.
 
     That is `text_column`, `pair_column`, `rows` and `line`; a classifier is a `Predictor`. `against`: the file that a
-    task ranks. Raises RunError or EncoderError where the run is not whole, or its encoder has changed, UserError where
-    the task takes no such file.
+    task ranks. `calibrated`: with the run's calibration, where it has one. Raises RunError or EncoderError where the
+    run is not whole, its encoder has changed or the calibration is of another trained part, UserError where the task
+    takes no such file.
     """
     import torch
 
@@ -77,9 +92,13 @@ def load_predictor(folder: Path, against: Path | None = None) -> Any:
     if against is not None and "against" not in task.FEATURES:
         raise UserError(f"runs of the task {recipe.task.name!r} rank nothing; leave out --against")
     if record.encoder is None:
-        return classifier(record, recipe, partial(method.logits, method.load(folder / TRAINED)))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return task.predictor(load_run_model(folder, device), device, against)
+        made = classifier(record, recipe, partial(method.logits, method.load(folder / TRAINED)))
+    else:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        made = task.predictor(load_run_model(folder, device), device, against)
+    if calibrated and isinstance(made, Predictor):
+        made = replace(made, calibration=run_calibration(folder))
+    return made
 
 
 def classifier(record: ModelRecord, recipe: Recipe, logits: Logits) -> Predictor:

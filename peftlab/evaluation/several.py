@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
     from peftlab.encoders.anatomy import Anatomy
     from peftlab.recipe.records import Encoder, Recipe
+
+
+_OWN_PASS = 5
+"""Rows of a run from which on a pass of their own takes less time than their part of a mixed one; see decision 11."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class SeveralRuns:
     def __init__(self) -> None:
         """Start without a run; nothing is loaded yet."""
         self._members: dict[str, Member] = {}
+        self._tokenizers: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._shared: SharedEncoder | None = None
         self._of: tuple[EncoderRecord, Encoder] | None = None
 
@@ -98,7 +106,7 @@ class SeveralRuns:
         shared.add(name, folder / TRAINED, head, record.encoder.pooling, attach)
         if self._shared is None:
             self._shared, self._of = shared, (record.encoder, settings)
-        self._members[name] = Member(folder, record.labels, recipe, load_tokenizer(folder / TOKENIZER))
+        self._members[name] = Member(folder, record.labels, recipe, self._tokenizer(folder / TOKENIZER))
 
     def remove(self, name: str) -> None:
         """Forget the run of this name; RunError where there is none. The encoder stays."""
@@ -119,11 +127,17 @@ class SeveralRuns:
         device = next(model.parameters()).device
         return logits_of(model, tokens, batch_size=member.recipe.evaluation.batch_size, device=device)
 
+    def mixes(self, name: str) -> bool:
+        """Say whether rows of this run may stand in one forward pass with rows of others that say so too."""
+        self._known(name)
+        return self._shared is not None and can_mix(self._shared.part(name))
+
     def predict_mixed(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """Return the logits of each row by the run that it names, [labels of that run], in the order of `rows`.
 
-        Rows of runs that may meet in one forward pass (plain LoRA under a pooled head) are mixed there; the others are
-        grouped by run. Either way a row's logits are those of the run alone, up to rounding.
+        Rows of runs that may meet in one forward pass (plain LoRA under a pooled head) are mixed there, but for runs
+        with enough rows for a pass of their own; the others are grouped by run. Either way a row's logits are those of
+        the run alone, up to rounding.
         """
         for row in rows:
             if (row.pair is not None) != (self._known(row.name).recipe.data.pair is not None):
@@ -134,7 +148,7 @@ class SeveralRuns:
         places: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
             places.setdefault(row.name, []).append(place)
-        mixing = [name for name in places if can_mix(self._shared.part(name))]
+        mixing = [name for name, own in places.items() if len(own) < _OWN_PASS and self.mixes(name)]
         found: dict[int, NDArray[np.float32]] = {}
         if len(mixing) > 1:
             some = [place for place, row in enumerate(rows) if row.name in mixing]
@@ -149,9 +163,10 @@ class SeveralRuns:
         """Return the logits of each row from passes in which rows of several runs stand together."""
         import torch
 
-        names = tuple(name for name in self._members if any(row.name == name for row in rows))
+        # All that may be mixed, so that one mixture serves any choice of them.
+        names = tuple(name for name in self._members if self.mixes(name))
         parts = [shared.part(name) for name in names]
-        tokens = joined([self._tokens(row) for row in rows])
+        tokens, rows, order = self._tokens(rows)
         model = shared.mixed(names)
         device = next(model.parameters()).device
         size = min(self._members[name].recipe.evaluation.batch_size for name in names)
@@ -161,15 +176,29 @@ class SeveralRuns:
                 batch = {key: tensor.to(device) for key, tensor in pad(tokens, some).items()}
                 numbers = [names.index(rows[place].name) for place in some]
                 for place, values in zip(some, mixed_logits(model, parts, numbers, batch), strict=True):
-                    found[int(place)] = values.float().cpu().numpy()
+                    found[order[int(place)]] = values.float().cpu().numpy()
         return [found[place] for place in range(len(rows))]
 
-    def _tokens(self, row: Row) -> Tokens:
-        member = self._members[row.name]
-        if member.recipe.encoder is None:
-            raise AssertionError("members have an encoder")
-        pairs = [row.pair] if row.pair is not None else None
-        return tokenise(member.tokenizer, [row.text], pairs, member.recipe.encoder.max_length)
+    def _tokens(self, rows: Sequence[Row]) -> tuple[Tokens, list[Row], list[int]]:
+        """Return the tokens of `rows` run by run, the rows in that order, and the place of each in `rows`."""
+        order = sorted(range(len(rows)), key=lambda place: rows[place].name)
+        grouped = [rows[place] for place in order]
+        parts = []
+        for name in dict.fromkeys(row.name for row in grouped):
+            member, own = self._members[name], [row for row in grouped if row.name == name]
+            if member.recipe.encoder is None:
+                raise AssertionError("members have an encoder")
+            pairs = [row.pair for row in own if row.pair is not None] or None
+            parts.append(tokenise(member.tokenizer, [row.text for row in own], pairs, member.recipe.encoder.max_length))
+        return joined(parts), grouped, order
+
+    def _tokenizer(self, folder: Path) -> Any:
+        """Return the tokenizer in `folder`: that of a member whose files say the same, since each takes some 10 MB."""
+        key = _said_by(folder)
+        found = self._tokenizers.get(key)
+        if found is None:
+            self._tokenizers[key] = found = load_tokenizer(folder)
+        return found
 
     def _known(self, name: str) -> Member:
         if name not in self._members:
@@ -195,3 +224,14 @@ class SeveralRuns:
                     f"{folder} was trained with encoder.{key} = {own!r}, the runs here with {theirs!r}; its logits "
                     "would not be its own"
                 )
+
+
+def _said_by(folder: Path) -> str:
+    """Return a hash of a tokenizer's files without the cut and the padding of its last call, which each call sets."""
+    found = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        raw = path.read_bytes()
+        if path.name == "tokenizer.json":
+            raw = json.dumps({**json.loads(raw), "truncation": None, "padding": None}).encode()
+        found.update(f"{path.name} {len(raw)} ".encode() + raw)
+    return found.hexdigest()

@@ -78,7 +78,9 @@ def fit(splits: Splits, config: Config, *, seed: int) -> Model:
     classifier: Any = LinearSVC(C=config.c, random_state=seed)
     if splits.multi_label:
         classifier = OneVsRestClassifier(classifier)
-    classifier.fit(features, splits.train.labels)
+        classifier.fit(features, splits.train.labels)
+    else:
+        classifier.fit(features, splits.train.labels, sample_weight=splits.train.weights)
     weight, bias = _all_labels(classifier, len(splits.label_names), features.shape[1])
     model = Model(
         analyzer=analyzer,

@@ -15,8 +15,9 @@ from typing import Any
 
 from peftlab.recipe import plugins
 from peftlab.recipe.expectations import as_toml
+from peftlab.recipe.plugin_lists import Choices, curator_checks
 from peftlab.recipe.pretraining import Architecture, Corpus, Masking
-from peftlab.recipe.records import Choice, Data, Encoder, Evaluation, Head, Optimizer, Record, Train
+from peftlab.recipe.records import Budget, Choice, Data, Distill, Encoder, Evaluation, Head, Optimizer, Record, Train
 from peftlab.recipe.source import Finding, Source
 
 BUILTIN_TEXTS = ("tickets-en", "tickets-zh")
@@ -30,11 +31,14 @@ class Draft:
     encoder: Encoder | None
     task: Choice[Record] | None
     data: Data | None
+    curate: Choices | None
     head: Head | None
     method: Choice[Record] | None
     train: Train | None
     optimizer: Optimizer | None
     evaluation: Evaluation | None
+    budget: Budget | None
+    distill: Distill | None
 
 
 def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
@@ -43,10 +47,16 @@ def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
         yield from _encoder_names(draft.encoder)
     if draft.data is not None:
         yield from _data(draft.data, source, draft.task.name if draft.task is not None else None)
+    if draft.curate is not None:
+        yield from curator_checks(draft.curate, draft.task, draft.encoder)
     if draft.method is not None:
         yield from _method(draft, draft.method)
     if draft.task is not None and draft.evaluation is not None:
         yield from _metric(draft.evaluation.metric, draft.task.name)
+    if draft.evaluation is not None and draft.budget is not None:
+        yield from _targets(draft.evaluation.target, draft.budget.target)
+    if draft.distill is not None:
+        yield from _distill(draft.distill, draft.method, draft.task)
     if draft.task is not None:
         yield from _task(draft, draft.task.name)
 
@@ -69,6 +79,8 @@ def pretraining_checks(records: Mapping[str, Any], source: Source) -> Iterator[F
         yield from _corpus(corpus)
     if encoder is None and architecture is not None and corpus is not None:
         yield from _architecture(architecture, corpus)
+    if records["train"] is not None and records["train"].frozen_prefix != "dropout":
+        yield Finding(("train", "frozen_prefix"), "pretraining runs every layer with dropout", "remove the key")
     if records["masking"] is not None:
         yield from _masking(records["masking"])
 
@@ -239,6 +251,23 @@ def _in_range(rate: float, method: str) -> bool:
 def _number(value: float) -> str:
     """Return `value` without the zero that Python puts into exponents: 2e-5."""
     return f"{value:g}".replace("e-0", "e-")
+
+
+def _distill(distill: Distill, method: Choice[Record] | None, task: Choice[Record] | None) -> Iterator[Finding]:
+    if task is not None and task.name not in plugins.tasks_in("distill"):
+        able = ", ".join(plugins.tasks_in("distill"))
+        yield Finding(("distill",), f"the task {task.name} cannot be taught by other runs; {able} can", "remove it")
+    if method is not None and plugins.load_plugin("methods", method.name).SOLVER != "gradient":
+        expected = f"{method.name} is not trained by gradient steps, so nobody can teach it"
+        yield Finding(("distill",), expected, "remove the section, or choose another method")
+    for key in ("confidence", "targets"):
+        if not distill.unlabelled and getattr(distill, key) not in (None, "soft"):
+            yield Finding(("distill", key), "is about unlabelled texts, and there are none", "add distill.unlabelled")
+
+
+def _targets(asked: float | None, ceiling: float | None) -> Iterator[Finding]:
+    if asked is not None and ceiling is not None and asked != ceiling:
+        yield Finding(("budget", "target"), f"{ceiling:g} is not evaluation.target = {asked:g}", "remove one of both")
 
 
 def _task(draft: Draft, task: str) -> Iterator[Finding]:

@@ -12,11 +12,13 @@ from peftlab.errors import RecipeError
 from peftlab.recipe import plugins
 from peftlab.recipe.crosschecks import Draft, cross_checks, pretraining_checks
 from peftlab.recipe.expectations import as_toml
+from peftlab.recipe.plugin_lists import check_plugin_list
 from peftlab.recipe.pretraining import PretrainRecipe
 from peftlab.recipe.records import Recipe
 from peftlab.recipe.sections import check_plugin, check_table, chosen_plugins
 from peftlab.recipe.source import Finding, Source, read_source
 from peftlab.recipe.unknown_keys import (
+    LISTED_PLUGINS,
     PLUGIN_FOLDERS,
     Vocabulary,
     is_required,
@@ -82,7 +84,10 @@ def _sections(source: Source, words: Vocabulary, kind: type[BaseModel]) -> tuple
     for section in sections(kind):
         table = source.values.get(section)
         records[section] = None
-        if section in PLUGIN_FOLDERS:
+        if section in LISTED_PLUGINS:
+            records[section], found = check_plugin_list(section, source, words)
+            findings += found
+        elif section in PLUGIN_FOLDERS:
             if isinstance(table, dict) and section in words.chosen:
                 records[section], found = check_plugin(section, words.chosen[section], source, words)
                 findings += found
@@ -102,7 +107,7 @@ def _outside_sections(source: Source, words: Vocabulary) -> list[Finding]:
     for key, value in source.values.items():
         if key not in words.keys[()]:
             findings.append(unknown_key((key,), words))
-        elif not isinstance(value, dict):
+        elif not isinstance(value, dict) and key not in LISTED_PLUGINS:
             findings.append(Finding((key,), f"expected a section, written [{key}], found {as_toml(value)}"))
     return findings
 

@@ -1,6 +1,6 @@
 """The plug-in folders: the file name is the registry.
 
-A plug-in is one file in `peftlab/methods/`, `peftlab/tasks/` or `peftlab/exporters/`. Its name in a recipe or on a
+A plug-in is one file in `peftlab/methods/`, `tasks/`, `curators/` or `exporters/`. Its name in a recipe or on a
 command line is its file's name; nothing registers itself and no list is edited. Plug-in files import nothing heavy at
 module level, so that reading a recipe takes no torch.
 """
@@ -15,7 +15,7 @@ from functools import cache
 from types import ModuleType
 from typing import Literal
 
-Folder = Literal["methods", "tasks", "exporters"]
+Folder = Literal["methods", "tasks", "curators", "exporters"]
 
 
 @dataclass(frozen=True)

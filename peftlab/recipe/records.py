@@ -165,6 +165,13 @@ class Train(Record):
     threads: Positive | Literal["auto"] = "auto"
     """CPU threads of each process; `auto`: `$PEFTLAB_THREADS`, or else the cores that the process may use, shared
     between local processes."""
+    frozen_prefix: Literal["dropout", "eval", "cache"] = "dropout"
+    """How the embeddings and layers below the lowest trained one run in training. `dropout`: as the others. `eval`:
+    without dropout. `cache`: the same, and their output is kept on disk for later epochs, seeds and runs, in
+    `$PEFTLAB_CACHE`, else `~/.cache/peftlab`; see `peftlab cache`."""
+    cache_gb: Annotated[float, Field(gt=0)] = 20.0
+    """Most gigabytes (10^9 bytes) of disk that the cache may take, over all encoders; beyond, states are computed anew,
+    and the run says so. 64 MB of states wait in memory to be written; what was written is mapped, not read."""
     resume: Literal["auto", "never"] = "never"
     """`auto`: continue from the last checkpoint in `run.dir`, if there is one."""
 
@@ -224,12 +231,41 @@ class Run(Record):
 
 
 class Budget(Record):
-    """Ceilings; a plan above one is refused before a step is spent."""
+    """Ceilings and the target. A plan above a ceiling is refused before a step is spent; no run ends well above one."""
 
     trainable_parameters: Positive | None = None
-    """Most parameters that may be trained, the head included."""
+    """Most parameters that may be trained, the head included; at the peak, where a method takes ranks away later."""
     shipped_mb: Annotated[float, Field(gt=0)] | None = None
     """Most megabytes (10^6 bytes) that the trained part may take on disk."""
+    peak_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Largest peak memory in gigabytes (10^9 bytes): the process's resident set, or the accelerator's if larger."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Longest wall time of the whole run, all sittings together. Before it is over training stops with the best model
+    so far, which is saved and scored; the status is then `stopped`, and the run can be continued."""
+    latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """Longest median time of one text, in a batch of its own, on the machine of the run."""
+    target: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Test accuracy that the run must reach: another place for `evaluation.target`."""
+
+
+class Distill(Record):
+    """Learn from what finished runs say of the texts, too: soft labels of one teacher or the mean of several."""
+
+    teachers: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Run folders, from the recipe's folder or the current one. They must have the same labels, and must not have been
+    trained on this run's validation and test texts."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """By which the logits of teachers and student are divided; above 1 the unlikely labels count for more."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the teachers in the loss of a labelled row; the label has the rest."""
+    unlabelled: tuple[str, ...] = ()
+    """Files of further texts without labels (`.txt`, a text a line, or `.jsonl`, also `.gz` or `.xz`); patterns too."""
+    unlabelled_text: str = "text"
+    """Key of the text in JSONL files of unlabelled texts."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Take only the unlabelled texts whose likeliest label has this probability by the teachers (self-training)."""
+    targets: Literal["soft", "hard"] = "soft"
+    """What an unlabelled text is trained on: the teachers' probabilities, or their likeliest label."""
 
 
 PluginConfig_co = TypeVar("PluginConfig_co", bound=Record, covariant=True)
@@ -254,6 +290,7 @@ class Recipe(BaseModel):
     encoder: Encoder | None
     task: Choice[Record]
     data: Data
+    curate: tuple[Choice[Record], ...] = ()
     head: Head = Head()
     method: Choice[Record]
     train: Train = Train()
@@ -261,3 +298,4 @@ class Recipe(BaseModel):
     evaluation: Evaluation = Evaluation()
     run: Run = Run()
     budget: Budget = Budget()
+    distill: Distill | None = None

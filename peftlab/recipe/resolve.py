@@ -14,14 +14,20 @@ from peftlab.recipe.pretraining import PretrainRecipe
 from peftlab.recipe.records import Choice, Recipe, Record
 from peftlab.recipe.unknown_keys import sections
 
-_NOT_HASHED = (("run", "dir"), ("run", "trackers"), ("run", "project"), ("run", "recipe"), ("train", "resume"))
+_NOT_HASHED = (
+    *(("run", key) for key in ("dir", "trackers", "project", "recipe")),
+    ("train", "resume"),
+    # Where these end a run its status says so: what a whole run computes does not depend on them.
+    *(("budget", key) for key in ("peak_memory_gb", "minutes", "latency_ms")),
+)
 
 
 def resolved(recipe: Recipe) -> Recipe:
     """Return `recipe` with what follows from other settings filled in.
 
     The learning rate from the method, the head's learning rate from the training's, the seed of the split from the
-    training's, the metric from the task. Values that depend on the encoder, the data or the machine stay `auto`.
+    training's, the metric from the task, the target from the budget. Values that depend on the encoder, the data or
+    the machine stay `auto`.
     """
     usual: plugins.LearningRate | None = plugins.load_plugin("methods", recipe.method.name).LEARNING_RATE
     task = plugins.load_plugin("tasks", recipe.task.name)
@@ -30,6 +36,8 @@ def resolved(recipe: Recipe) -> Recipe:
         train = train.model_copy(update={"learning_rate": usual.default})
     if optimizer.head_learning_rate is None and train.learning_rate != "auto":
         optimizer = optimizer.model_copy(update={"head_learning_rate": train.learning_rate})
+    if evaluation.target is None and recipe.budget.target is not None:
+        evaluation = evaluation.model_copy(update={"target": recipe.budget.target})
     if evaluation.metric == "auto":
         evaluation = evaluation.model_copy(update={"metric": task.DEFAULT_METRIC})
     if data.split_seed is None:
@@ -65,22 +73,24 @@ def recipe_hash(recipe: Recipe | PretrainRecipe) -> str:
     """Return the SHA-256, in hexadecimal, of the resolved settings that can change what a run computes.
 
     It does not depend on how the file is laid out or where it stands, nor on `run.dir`, `run.trackers`,
-    `run.project`, `run.recipe` and `train.resume`.
+    `run.project`, `run.recipe`, `train.resume`, `budget.peak_memory_gb`, `budget.minutes` and `budget.latency_ms`.
     """
     tables = _tables(resolved(recipe) if isinstance(recipe, Recipe) else resolved_pretraining(recipe))
     for section, key in _NOT_HASHED:
-        tables[section].pop(key, None)
+        tables.get(section, {}).pop(key, None)
     canonical = json.dumps(tables, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _tables(recipe: Recipe | PretrainRecipe) -> dict[str, Any]:
     """Return the sections of `recipe` as TOML tables."""
-    tables = {}
+    tables: dict[str, Any] = {}
     for section in sections(type(recipe)):
         match getattr(recipe, section):
             case Choice(name=name, config=config):
                 tables[section] = {"name": name, **_table(config)}
+            case (Choice(), *_) as choices:
+                tables[section] = [{"name": choice.name, **_table(choice.config)} for choice in choices]
             case Record() as record:
                 tables[section] = _table(record)
     return tables

@@ -16,7 +16,7 @@ from peftlab.recipe import plugins
 from peftlab.recipe.expectations import UNSET
 from peftlab.recipe.pretraining import PretrainRecipe
 from peftlab.recipe.records import Recipe
-from peftlab.recipe.unknown_keys import PLUGIN_FOLDERS, is_required, section_record, sections
+from peftlab.recipe.unknown_keys import LISTED_PLUGINS, PLUGIN_FOLDERS, is_required, section_record, sections
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -39,10 +39,7 @@ def recipe_schema() -> dict[str, Any]:
 
 def _schema(kind: type[BaseModel], title: str, description: str) -> dict[str, Any]:
     definitions, references = _definitions(kind)
-    properties = {
-        section: {"oneOf": list(references[section].values())} if section in PLUGIN_FOLDERS else references[section]
-        for section in sections(kind)
-    }
+    properties = {section: _property(section, references[section]) for section in sections(kind)}
     return {
         "$schema": DIALECT,
         "title": title,
@@ -55,13 +52,21 @@ def _schema(kind: type[BaseModel], title: str, description: str) -> dict[str, An
     }
 
 
+def _property(section: str, references: Any) -> dict[str, Any]:
+    """Return the schema of a section: a record's, one of its plug-ins', or a list of tables of such."""
+    if section in LISTED_PLUGINS:
+        return {"type": "array", "items": {"oneOf": list(references.values())}}
+    return {"oneOf": list(references.values())} if section in PLUGIN_FOLDERS else dict(references)
+
+
 def _definitions(kind: type[BaseModel]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the schema of every record, and for each section a reference to its own, or one for each plug-in."""
-    plain = [section for section in sections(kind) if section not in PLUGIN_FOLDERS]
+    chosen = {**PLUGIN_FOLDERS, **LISTED_PLUGINS}
+    plain = [section for section in sections(kind) if section not in chosen]
     records = {section: section_record(section, kind) for section in plain}
     modules = {
         (section, name): plugins.load_plugin(folder, name)
-        for section, folder in PLUGIN_FOLDERS.items()
+        for section, folder in chosen.items()
         if section in kind.model_fields
         for name in plugins.plugin_names(folder)
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -16,6 +17,8 @@ from peftlab.recipe.toml_places import KeyPath
 
 PLUGIN_FOLDERS: Mapping[str, plugins.Folder] = {"method": "methods", "task": "tasks"}
 """Sections in which `name` chooses a plug-in, which types the other keys."""
+LISTED_PLUGINS: Mapping[str, plugins.Folder] = {"curate": "curators"}
+"""Lists of tables, in each of which `name` chooses a plug-in, which types the other keys."""
 
 
 def sections(kind: type[BaseModel] = Recipe) -> tuple[str, ...]:
@@ -52,7 +55,9 @@ def vocabulary(source: Source, chosen: Mapping[str, str], kind: type[BaseModel] 
     """Return the keys that the recipe `source` may use, in which `method` and `task` name the plug-ins `chosen`."""
     keys: dict[KeyPath, tuple[str, ...]] = {(): sections(kind)}
     for section in sections(kind):
-        if section not in PLUGIN_FOLDERS:
+        if section in LISTED_PLUGINS:
+            keys.update(_keys_of_list(section, source.values.get(section)))
+        elif section not in PLUGIN_FOLDERS:
             keys.update(_keys_below((section,), section_record(section, kind)))
         elif section in chosen:
             below = _keys_below((section,), plugins.load_plugin(PLUGIN_FOLDERS[section], chosen[section]).Config)
@@ -60,6 +65,15 @@ def vocabulary(source: Source, chosen: Mapping[str, str], kind: type[BaseModel] 
             keys[(section,)] = ("name", *keys[(section,)])
     overridden = frozenset(section for section in chosen if source.override_of((section, "name")))
     return Vocabulary(keys, chosen, overridden)
+
+
+def _keys_of_list(section: str, tables: Any) -> Iterator[tuple[KeyPath, tuple[str, ...]]]:
+    folder = LISTED_PLUGINS[section]
+    for place, table in enumerate(tables if isinstance(tables, list) else ()):
+        name = table.get("name") if isinstance(table, dict) else None
+        if name in plugins.plugin_names(folder):
+            keys = plugins.load_plugin(folder, name).Config.model_fields
+            yield (section, place), ("name", *keys)
 
 
 def _keys_below(path: KeyPath, record: type[Record]) -> Iterator[tuple[KeyPath, tuple[str, ...]]]:
@@ -114,6 +128,8 @@ def _of_another_plugin(section: str, key: str, words: Vocabulary) -> str | None:
 
 
 def _header(section: KeyPath) -> str:
+    if isinstance(section[-1], int):
+        return f"[[{'.'.join(map(str, section[:-1]))}]]"
     return f"[{'.'.join(map(str, section))}]"
 
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from peftlab.recipe.plugins import load_plugin
 from peftlab.reports.model_card import HUB_ID, table
-from peftlab.reports.wording import bytes_text, stand_in_text
+from peftlab.reports.wording import bytes_text, check_text, promise_text, stand_in_text
+from peftlab.runs.calibration import FILE_NAME as CALIBRATION
+from peftlab.runs.calibration import Calibration
 from peftlab.runs.certificate import FILE_NAME, REFERENCE, SUMS, Certificate
 from peftlab.runs.result import Result
 
 
-def export_card(certificate: Certificate, result: Result, usage: str) -> str:
+def export_card(certificate: Certificate, result: Result, usage: str, calibration: Calibration | None = None) -> str:
     """Return the card as Markdown with the hub's front matter; `usage` is Python that gives `logits` of `texts`."""
     exported = certificate.exported
     name = exported.format.replace("_", "-")
@@ -28,6 +30,7 @@ def export_card(certificate: Certificate, result: Result, usage: str) -> str:
         *([stand_in_text(result), ""] if result.stand_in else []),
         *synthetic,
         *_use(certificate, usage),
+        *(_routing(calibration) if calibration is not None else []),
         *_certificate(certificate),
         *_origin(certificate),
     ]
@@ -79,6 +82,26 @@ def _use(certificate: Certificate, usage: str) -> Sequence[str]:
         "",
         *_pairs(certificate),
         meaning,
+        "",
+    ]
+
+
+def _routing(made: Calibration) -> Sequence[str]:
+    check = check_text(made)
+    rule = "No text is routed."
+    if made.threshold is not None:
+        rule = (
+            f"A text is routed where the largest of softmax(logits / {made.temperature:.6g}) is {made.threshold:.6g} "
+        )
+        rule += "or more."
+    return [
+        "## What is routed without people",
+        "",
+        f"**{promise_text(made)}**",
+        "",
+        *([check, ""] if check is not None else []),
+        f"Fitted on this export's own logits, on the rows that the run was calibrated on. {rule} `{CALIBRATION}` has "
+        "the exact figures; `peftlab predict` obeys them.",
         "",
     ]
 

@@ -10,28 +10,34 @@ from typing import Any
 from peftlab.errors import RunError
 from peftlab.recipe.plugins import load_plugin
 from peftlab.reports.figures import CONFUSION_MATRIX, LEARNING_CURVE, RANKS
+from peftlab.reports.risk_coverage import RISK_COVERAGE
 from peftlab.reports.wording import (
     cell_text,
+    check_text,
     cost_rows,
     estimate_text,
     parameter_rows,
+    promise_text,
     share_text,
     stand_in_text,
     target_text,
 )
+from peftlab.runs.calibration import Calibration
 from peftlab.runs.result import Result
 
 FEW_TEST_ROWS = 30
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def model_card(result: Result, recipe_text: str, data_report: Mapping[str, Any]) -> str:
+def model_card(
+    result: Result, recipe_text: str, data_report: Mapping[str, Any], calibration: Calibration | None = None
+) -> str:
     """Return the card as Markdown with the hub's YAML front matter.
 
     `recipe_text` is the resolved recipe as TOML, `data_report` the content of `data_report.json`. Raises RunError for a
-    run whose status is not ok: only a finished model has a card.
+    run without a scored model: only a finished one, or the best one at the minute ceiling, has a card.
     """
-    if result.status != "ok":
+    if result.status not in ("ok", "stopped"):
         raise RunError(f"a model card needs a finished run; this one has the status {result.status}")
     parts = [
         _front_matter(result),
@@ -39,7 +45,8 @@ def model_card(result: Result, recipe_text: str, data_report: Mapping[str, Any])
         *([_box("STAND-IN ENCODER", stand_in_text(result))] if result.stand_in else []),
         _what_it_is(result),
         _results(result),
-        _use(result),
+        *([_routing(calibration)] if calibration is not None else []),
+        _use(result, calibration),
         _cost(result),
         _data(result, data_report),
         _limits(result, data_report),
@@ -134,7 +141,45 @@ def _results(result: Result) -> str:
     return "\n".join([*lines, ""])
 
 
-def _use(result: Result) -> str:
+def _routing(made: Calibration) -> str:
+    check = check_text(made)
+    threshold = "none" if made.threshold is None else f"{made.threshold:.4f}"
+    rows = [
+        ("temperature", f"{made.temperature:.4f}"),
+        ("routed from this probability on", threshold),
+        ("rows", "the validation rows" if made.rows is None else f"`{made.rows.path}`, SHA-256 `{made.rows.sha256}`"),
+        ("rows for temperature and start", f"{made.rows_fitted:,}"),
+        ("rows that tested thresholds", f"{made.rows_tested:,}"),
+        ("of these routed, and wrong", f"{made.routed:,}, {made.wrong:,}"),
+    ]
+    chose = ""
+    if made.candidates > 1:
+        chose = (
+            f" The same rows chose this model among {made.candidates} (checkpoints, strengths of a probe), so each was "
+            f"tested at a confidence of {1 - (1 - made.confidence) / made.candidates:.6g} (Bonferroni)."
+        )
+    return "\n".join(
+        [
+            "## What is routed without people",
+            "",
+            f"**{promise_text(made)}**",
+            "",
+            *([check, ""] if check is not None else []),
+            f"![Accuracy of what is routed, by coverage]({RISK_COVERAGE})",
+            "",
+            table(("calibration", "value"), rows),
+            "",
+            "The promise is for texts drawn as these rows were, and for the accuracy over all of them, not "
+            f"for each label.{chose} Thresholds were tested from the surest texts on, each on the rows that reach it "
+            "(binomial test), until one failed; so the choice among them is part of the confidence. What people chose "
+            "by these rows, such as settings of the recipe, is not.",
+            "",
+        ]
+    )
+
+
+def _use(result: Result, calibration: Calibration | None) -> str:
+    routed = ", and `routed`" if calibration is not None else ""
     return f"""## Use
 
 ```sh
@@ -142,7 +187,7 @@ peftlab predict RUN --text "..."
 ```
 
 `RUN` is this folder; peftlab {result.versions.get("peftlab", "")} made it. `--json` prints one object a text with
-{load_plugin("tasks", result.task).ANSWER}; a file, or `-` for standard input, takes many texts.
+{load_plugin("tasks", result.task).ANSWER}{routed}; a file, or `-` for standard input, takes many texts.
 What is shipped is in `trained/`.
 """
 

@@ -43,7 +43,7 @@ def report_files(records: SuiteRecords) -> dict[str, str]:
     findings = find(records)
     first, sections = answer(findings), tuple(_sections(findings, records))
     title = records.asked.title
-    files = {MARKDOWN: _markdown(title, first, sections), PAGE: page(title, first, sections)}
+    files = {MARKDOWN: markdown(title, first, sections), PAGE: page(title, first, sections)}
     return files | {part.chart[0]: standalone(part.chart[1]) for part in sections if part.chart is not None}
 
 
@@ -157,7 +157,8 @@ def _reading(findings: Findings) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _markdown(title: str, first: str, sections: tuple[Section, ...]) -> str:
+def markdown(title: str, first: str, sections: tuple[Section, ...]) -> str:
+    """Return a report as Markdown."""
     parts = [f"# {title}", f"**{first}**"]
     for section in sections:
         parts.append(f"## {section.title}")

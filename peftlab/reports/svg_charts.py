@@ -60,6 +60,7 @@ def scatter(
     front: Sequence[str] = (),
     target: float | None = None,
     band: tuple[str, float, float] | None = None,
+    upward: str = "test accuracy",
 ) -> str:
     """Return accuracy (with intervals) against a cost on a logarithmic axis.
 
@@ -73,9 +74,7 @@ def scatter(
     along = _Axis(
         math.log10(min(p.x for p in points)) - 0.25, math.log10(max(p.x for p in points)) + 0.45, _LEFT, WIDTH - _RIGHT
     )
-    parts = [
-        _grid(up, [(along.at(math.log10(tick)), _short(tick)) for tick in _decades(along)], across, "test accuracy")
-    ]
+    parts = [_grid(up, [(along.at(math.log10(tick)), _short(tick)) for tick in _decades(along)], across, upward)]
     if band is not None:
         name, low, high = band
         y, tall = up.at(high), up.at(low) - up.at(high)

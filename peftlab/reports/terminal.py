@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 # Labels up to which all are shown; of more, the ones with the lowest F1.
 _ALL_LABELS = 20
 _WORST_LABELS = 10
-_STYLES = {"ok": "bold green", "validated": "bold green", "failed": "bold red", "interrupted": "bold yellow"}
+_STYLES = {
+    "ok": "bold green",
+    "validated": "bold green",
+    "stopped": "bold yellow",
+    "failed": "bold red",
+    "interrupted": "bold yellow",
+}
 
 
 def show_run(result: Result) -> Group:

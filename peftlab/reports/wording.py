@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from peftlab.recipe.plugins import load_plugin
+from peftlab.runs.calibration import Calibration
 from peftlab.runs.result import Result
 from peftlab.runs.result_parts import Estimate, Parameters, Quantised, Target
 
@@ -111,4 +112,45 @@ def stand_in_text(result: Result) -> str:
     return (
         f"This run asked for the encoder {result.encoder.requested}, which could not be reached. It used the stand-in "
         f"{result.encoder.used} instead: every figure here is that of the stand-in."
+    )
+
+
+def percent_text(share: float) -> str:
+    """Return a share that somebody chose, such as a target, without digits that nobody typed."""
+    return f"{100 * share:.10g} %"
+
+
+def percent_interval(estimate: Estimate) -> str:
+    """Return a share with its 95 % interval and its rows, one decimal."""
+    low, high = f"{100 * estimate.low:.1f}", f"{100 * estimate.high:.1f}"
+    return f"{100 * estimate.value:.1f} % (95 % interval {low} to {high} %, n = {estimate.n:,})"
+
+
+def promise_text(made: Calibration) -> str:
+    """Return what is promised of the texts that are routed, and how many these are."""
+    target, confidence = percent_text(made.target), percent_text(made.confidence)
+    if made.threshold is None:
+        rows = made.rows_fitted + made.rows_tested
+        text = (
+            f"No threshold keeps {target} accuracy with {confidence} confidence on these {rows:,} rows: no "
+            "text is routed (coverage 0), all go to people."
+        )
+        if made.rows_needed is None:
+            return f"{text} More rows would not help: even where the model is surest it is wrong too often."
+        return f"{text} About {made.rows_needed:,} rows would probably do."
+    return (
+        f"{target} accuracy promised with {confidence} confidence on the texts that are routed; "
+        f"{percent_interval(made.coverage)} of the texts are; the rest go to people."
+    )
+
+
+def check_text(made: Calibration) -> str | None:
+    """Return how the promise fared on the test rows; None where they were put aside or nothing is routed."""
+    check = made.test
+    if check is None or check.accuracy is None or check.verdict is None:
+        return None
+    asked = f"{percent_text(made.target)}: {VERDICTS[check.verdict]}"
+    return (
+        f"Check on the test rows, which had no part in it: {percent_interval(check.coverage)} are routed, and "
+        f"{percent_interval(check.accuracy)} of these are right ({asked})."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,14 +14,16 @@ NO_BEARING = ("reports",)
 """Folders whose modules draw and word what was measured."""
 
 
-def code_hash(method: str, task: str, package: Path = PACKAGE) -> str:
+def code_hash(method: str, task: str, package: Path = PACKAGE, *, curators: Sequence[str] = ()) -> str:
     """Return the SHA-256, in hexadecimal, of the code that trains, proves and scores a run.
 
-    That is `training/job.py`, the files of the method and the task, and every module of peftlab that these import, one
-    from another, but for `reports/`. A new method, another report or a changed comment or docstring leaves it as it is.
+    That is `training/job.py`, the files of the method, the task and the `curators`, and every module of peftlab that
+    these import, one from another, but for `reports/`. A new method, another report or a changed comment or docstring
+    leaves it as it is.
     """
     total = hashlib.sha256()
-    for module in sorted(_reached(package, (ROOT_MODULE, f"methods.{method}", f"tasks.{task}"))):
+    named = (ROOT_MODULE, f"methods.{method}", f"tasks.{task}", *(f"curators.{name}" for name in curators))
+    for module in sorted(_reached(package, named)):
         total.update(f"{module} {_file_hash(_file(package, module))}\n".encode())
     return total.hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,15 @@ def read_environment(folder: Path) -> dict[str, Any]:
     return values
 
 
-def run_recipe(folder: Path) -> Recipe:
-    """Return the resolved recipe of the run in `folder`, under the name and beside the files it was started from."""
+def run_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the resolved recipe of the run in `folder`, under the name and beside the files it was started from.
+
+    `overrides`: settings over the run's own, of those that do not change what it computes.
+    """
     from peftlab.recipe.load import read_recipe
 
     origin = read_environment(folder)["recipe"]
-    recipe = read_recipe(folder / RECIPE, cross_check=False)
+    recipe = read_recipe(folder / RECIPE, overrides, cross_check=False)
     return recipe.model_copy(update={"name": origin["name"], "path": Path(origin["path"])})
 
 

@@ -20,10 +20,12 @@ from peftlab.runs.files import write_text
 from peftlab.runs.result_parts import (
     Amount,
     Best,
+    Ceiling,
     ClassScores,
     Count,
     DataUsed,
     Device,
+    Distilled,
     EncoderUsed,
     Estimate,
     Memory,
@@ -55,11 +57,12 @@ class Result(ResultRecord):
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
     """Version of this schema."""
-    status: Literal["ok", "validated", "failed", "interrupted"]
+    status: Literal["ok", "validated", "stopped", "failed", "interrupted"]
     """`ok` only where the test split was scored and the saved model reloads to the same logits; `validated`: the same,
-    but for the test split, which the recipe put aside (`evaluation.score_test = false`)."""
+    but for the test split, which the recipe put aside (`evaluation.score_test = false`); `stopped`: as one of both, but
+    with the best model at the ceiling `budget.minutes`, from where the run can be continued."""
     reason: str | None = None
-    """Why the run failed or was interrupted; null otherwise."""
+    """Why the run failed, was interrupted or stopped; null otherwise."""
     traceback: str | None = None
     """Traceback of a failure that is ours."""
     recipe: RecipeUsed
@@ -74,6 +77,8 @@ class Result(ResultRecord):
     """The recipe's `stand_in` took the place of an encoder that could not be reached."""
     data: DataUsed | None = None
     """The labelled rows; null where they could not be read."""
+    distilled: Distilled | None = None
+    """The runs that taught this one; null where none did."""
     metrics: Metrics = Metrics()
     """Metrics by name."""
     scores: ClassScores | None = None
@@ -84,6 +89,8 @@ class Result(ResultRecord):
     """What the metrics of the task depend on beyond the rows, by name: such as the version and settings of a scorer."""
     target: Target | None = None
     """The test score that the recipe asks for, and whether it was reached; null where none is asked."""
+    budget: dict[str, Ceiling] = Field(default={})
+    """Each ceiling of the recipe's `[budget]` with what was measured; empty where there is none."""
     parameters: Parameters | None = None
     """Counts of parameters; null where the model was not built."""
     ranks: dict[str, Count] | None = None
@@ -125,7 +132,9 @@ class Result(ResultRecord):
         needed |= {"data": self.data, "parameters": self.parameters, "round_trip": self.round_trip}
         if missing := [name for name, value in needed.items() if not value]:
             raise ValueError(f"status {self.status} needs {', '.join(missing)}")
-        if self.reason is not None:
+        if self.status == "stopped" and not self.reason:
+            raise ValueError("status stopped needs a reason")
+        if self.reason is not None and self.status != "stopped":
             raise ValueError(f"status {self.status} has no reason")
         if self.status == "validated" and (self.metrics.test or self.scores is not None):
             raise ValueError("status validated has no test metrics")

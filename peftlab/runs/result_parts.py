@@ -235,6 +235,17 @@ class DataUsed(ResultRecord):
     """Language code of the texts, where known."""
 
 
+class Distilled(ResultRecord):
+    """The runs that taught this one."""
+
+    teachers: tuple[str, ...]
+    """Their folders, as the recipe names them."""
+    fingerprint: str
+    """SHA-256 over their trained parts and the unlabelled texts."""
+    unlabelled: Count
+    """Texts without labels that they were asked about; repeats and texts of the run's own splits are left out."""
+
+
 class Target(ResultRecord):
     """The test score that the recipe asks for: accuracy, or what the task has in its place."""
 
@@ -242,6 +253,15 @@ class Target(ResultRecord):
     """`evaluation.target` of the recipe."""
     verdict: Literal["reached", "not_reached", "undecided"]
     """`reached`: the whole interval is at or above it; `not_reached`: the whole interval is below; else `undecided`."""
+
+
+class Ceiling(ResultRecord):
+    """A ceiling of the recipe, in the unit that its key names."""
+
+    asked: Amount
+    """What the recipe allows."""
+    measured: Amount
+    """What the run came to."""
 
 
 class RoundTrip(ResultRecord):

@@ -8,12 +8,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from peftlab.data.tokens import Tokens
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.data.tokens import Tokens, tokenise
 from peftlab.errors import DataError, ExportRefused, RunError, UserError
 from peftlab.evaluation.export_source import Source, Written
 from peftlab.evaluation.forward import Forward, as_forward, logits_through
 from peftlab.evaluation.run_model import RunModel, load_run_model
 from peftlab.recipe.plugins import load_plugin, plugin_names
+from peftlab.runs.calibration import run_calibration
 from peftlab.runs.certificate import (
     Certificate,
     Drift,
@@ -29,6 +33,7 @@ from peftlab.runs.environment import versions
 from peftlab.runs.files import whole_folder, write_text
 from peftlab.runs.folder import now
 from peftlab.runs.result import Result, read_result
+from peftlab.shipping.calibrating import calibrate_export, rows_again
 from peftlab.shipping.loading import comparable, find_format, load_forward, shown
 from peftlab.shipping.measuring import measure_drift, measure_metric, measure_speed
 from peftlab.shipping.reference import made_up_tokens, write_reference
@@ -74,7 +79,7 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
     dtype = _dtype(exporter, ask)
     if ask.out.exists() and (not ask.out.is_dir() or any(ask.out.iterdir())):
         raise UserError(f"--out {ask.out} already holds files; name another folder, or remove it")
-    result = _finished(ask.run)
+    result, promised = _finished(ask.run), run_calibration(ask.run)
     run = load_run_model(ask.run, torch.device("cpu"))
     _check_taken(exporter, run)
     _check_task(exporter, run)
@@ -89,9 +94,16 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
         forward = load_forward(folder, exported)
         before, after = comparable(as_forward(run.module, torch.device("cpu")), exported), forward
         say(f"comparing it with the run on {len(tests.encoded):,} test rows")
-        drift, metric = _compared(before, after, exported, tests)
+        drift, metric, tested = _compared(before, after, exported, tests)
         if (reason := beyond(limits, drift, metric)) is not None:
             raise ExportRefused(f"the export is refused and nothing was written: {reason}")
+        calibration = None
+        if promised is not None:
+            rows = rows_again(promised, run.recipe.data, tests.splits)
+            say(f"calibrating it on {len(rows):,} rows, with the promise of the run")
+            tokens = tokenise(run.tokenizer, rows.texts, rows.pairs, exported.max_length)
+            own = logits_through(forward, tokens, exported.batch_size), rows.labels
+            calibration = calibrate_export(folder, promised, own, tested, tests.splits)
         vocabulary = run.module.config.vocab_size  # type: ignore[union-attr] # a transformers configuration
         reference_tokens = made_up_tokens(run.tokenizer, int(vocabulary), exported.max_length)  # type: ignore[arg-type]
         reference = write_reference(folder, reference_tokens, before, after, dtype)
@@ -112,7 +124,7 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
             files={},
             created=now(),
         )
-        write_text(folder / "README.md", export_card(certificate, result, exporter.usage(exported)))
+        write_text(folder / "README.md", export_card(certificate, result, exporter.usage(exported), calibration))
         certificate = certificate.model_copy(update={"files": file_hashes(folder)})
         write_certificate(folder, certificate)
     return certificate
@@ -131,7 +143,7 @@ def compare_again(folder: Path, export: Forward, certificate: Certificate) -> tu
     run = load_run_model(folder, torch.device("cpu"))
     tests, _ = _rows(run, result)
     before = comparable(as_forward(run.module, torch.device("cpu")), certificate.exported)
-    drift, metric = _compared(before, export, certificate.exported, tests)
+    drift, metric, _ = _compared(before, export, certificate.exported, tests)
     if (reason := beyond(certificate.limits, drift, metric)) is not None:
         raise ExportRefused(reason)
     return drift, metric
@@ -266,7 +278,10 @@ def _asked(limit: float | None) -> float | None:
     return None if limit is None or limit == float("inf") else limit
 
 
-def _compared(before: Forward, after: Forward, exported: Exported, tests: _Tests) -> tuple[Drift, MetricChange]:
+def _compared(
+    before: Forward, after: Forward, exported: Exported, tests: _Tests
+) -> tuple[Drift, MetricChange, NDArray[np.float32]]:
+    """Return how `after` differs from `before` on the test rows, and what the task reads from its logits there."""
     task, splits, config = tests.task, tests.splits, tests.config
     first, second = (
         task.read(logits_through(forward, tests.tokens, exported.batch_size), tests.encoded)
@@ -275,7 +290,7 @@ def _compared(before: Forward, after: Forward, exported: Exported, tests: _Tests
     outputs = [task.outputs_of(read, tests.encoded, splits, config) for read in (first, second)]
     decided = tuple(task.predicted(one, splits, config) for one in outputs)
     drift = measure_drift(first, second, (decided[0], decided[1]))
-    return drift, measure_metric(outputs[0], outputs[1], splits, task, config)
+    return drift, measure_metric(outputs[0], outputs[1], splits, task, config), second
 
 
 def _versions(exporter: ModuleType) -> dict[str, str]:

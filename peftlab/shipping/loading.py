@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,10 @@ from typing import Any
 from peftlab.encoders.load import load_tokenizer
 from peftlab.errors import MissingPackage, RunError, UserError
 from peftlab.evaluation.forward import Forward, each_token
+from peftlab.evaluation.predictor import Predictor
 from peftlab.recipe.plugins import load_plugin, plugin_names
+from peftlab.runs.calibration import FILE_NAME as CALIBRATION
+from peftlab.runs.calibration import export_calibration
 from peftlab.runs.certificate import Exported, read_certificate
 
 
@@ -66,6 +70,9 @@ def comparable(forward: Forward, exported: Exported) -> Forward:
 
 def load_export(folder: Path) -> Any:
     """Load the export in `folder`, of any format, as its task's predictor; RunError where it is none, or broken."""
-    exported = read_certificate(folder).exported
+    certificate = read_certificate(folder)
+    exported = certificate.exported
+    calibration = export_calibration(folder, certificate.files.get(CALIBRATION))
     forward = load_forward(folder, exported)
-    return load_plugin("tasks", exported.task).exported_predictor(exported, forward, load_tokenizer(folder))
+    made = load_plugin("tasks", exported.task).exported_predictor(exported, forward, load_tokenizer(folder))
+    return replace(made, calibration=calibration) if isinstance(made, Predictor) else made

@@ -128,7 +128,7 @@ def clock(seconds: float) -> str:
 
 def _outcome(result: Result, ceilings: Ceilings) -> str:
     """Return a result in a few words: what it scored, or why it did not, and the ceilings that it is above."""
-    if result.status in ("failed", "interrupted"):
+    if result.status in ("failed", "interrupted", "stopped"):
         words = (result.reason or "").splitlines()[0][:100]
         return f"{result.status}: {words}"
     over = above(result, ceilings)

@@ -15,6 +15,7 @@ from peftlab.recipe.resolve import recipe_hash
 from peftlab.runs.code import code_hash
 from peftlab.suites.arms import Arm
 from peftlab.suites.orders import Order, PlannedRun, RunKey
+from peftlab.suites.records import taught_data
 
 if TYPE_CHECKING:
     from peftlab.training.prepare import Found
@@ -61,6 +62,7 @@ def _input_key(recipe: Recipe, *, with_encoder: bool) -> str:
         "encoder": recipe.encoder.model_dump(mode="json") if with_encoder and recipe.encoder is not None else None,
         "evaluation": recipe.evaluation.model_dump(mode="json"),
         "seed": recipe.train.seed,
+        "distill": recipe.distill.model_dump(mode="json") if recipe.distill is not None else None,
     }
     return json.dumps(parts, sort_keys=True)
 
@@ -85,8 +87,9 @@ def plan_run(arm: Arm, name: str, seed: int, inputs: Inputs, more: tuple[str, ..
         inputs.note(UserError(text))
     elif found.splits.multi_label:
         inputs.note(UserError(f"{arm.path}: has several labels a row; a suite compares single-label recipes only"))
-    code = code_hash(recipe.method.name, recipe.task.name)
-    key = RunKey(recipe_hash(recipe), found.splits.fingerprint, code)
+    code = code_hash(recipe.method.name, recipe.task.name, curators=[one.name for one in recipe.curate])
+    data = taught_data(found.splits.fingerprint, found.lessons.fingerprint if found.lessons is not None else None)
+    key = RunKey(recipe_hash(recipe), data, code)
     overrides = (*arm.overrides(seed, *more), *QUIET)
     return PlannedRun(Order(name, str(arm.path), overrides, key, str(Path.cwd())), arm.name, recipe)
 

@@ -44,7 +44,13 @@ def key_of(result: Result) -> RunKey | None:
     """Return the key of the run that `result` is of; None where its rows were never read."""
     if result.data is None:
         return None
-    return RunKey(result.recipe.hash, result.data.fingerprint, result.versions.get("code", ""))
+    taught = result.distilled.fingerprint if result.distilled is not None else None
+    return RunKey(result.recipe.hash, taught_data(result.data.fingerprint, taught), result.versions.get("code", ""))
+
+
+def taught_data(fingerprint: str, taught: str | None) -> str:
+    """Return the key of what a run learns from: its data, and what its teachers are made of where it has any."""
+    return fingerprint if taught is None else f"{fingerprint}+{taught}"
 
 
 def recorded(folder: Path, run: PlannedRun) -> Result | None:

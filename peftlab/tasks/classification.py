@@ -38,7 +38,7 @@ BUILTIN_SETS = ("tickets-en", "tickets-zh")
 SOLVERS = ("gradient", "linear_probe", "own")
 EXPORTS = "all"
 EACH_TOKEN = False
-FEATURES = ("combine", "several", "suites")
+FEATURES = ("combine", "curate", "distill", "several", "suites")
 METRICS: tuple[str, ...] = ("accuracy", "macro_f1", "micro_f1", "weighted_f1", "roc_auc", "average_precision", "nll")
 LOWER_IS_BETTER = ("nll",)
 DEFAULT_METRIC = "accuracy"
@@ -142,7 +142,7 @@ def objective(
     return Objective(
         batch=labelled_batches(encoded, torch.from_numpy(gold)),
         row_losses=losses,
-        row_weights=row_weights(gold, weights, config),
+        row_weights=row_weights(gold, weights, config) * splits.train.row_weights(),
     )
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from peftlab.evaluation.predictions import FILE_NAME as PREDICTIONS
+from peftlab.evaluation.predictions import VALIDATION_FILE
 from peftlab.recipe.records import Recipe
 from peftlab.recipe.resolve import recipe_hash, recipe_text
 from peftlab.runs.code import code_hash
@@ -16,7 +18,11 @@ from peftlab.runs.environment import git_commit, versions
 from peftlab.runs.files import write_text
 from peftlab.runs.folder import now, write_environment
 from peftlab.runs.model_record import RECIPE
+from peftlab.runs.result import FILE_NAME, read_result
+from peftlab.training.ceilings import check_kept
 from peftlab.training.checkpoints import saved_progress
+from peftlab.training.clock import Clock
+from peftlab.training.curate import FOLDER, curated
 from peftlab.training.frozen import PREFIX, BesideFrozen
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.placement import place
@@ -70,9 +76,11 @@ def run_job(job: Job, console: Console) -> Result | None:
         moment=now(),
         wall=time.perf_counter(),
         cpu=time.process_time(),
-        earlier_wall=earlier.seconds if earlier is not None else 0.0,
+        earlier_wall=max(earlier.seconds if earlier is not None else 0.0, _sat_before(job)),
         earlier_cpu=earlier.cpu_seconds if earlier is not None else 0.0,
-        code=code_hash(job.recipe.method.name, job.recipe.task.name),
+        code=code_hash(
+            job.recipe.method.name, job.recipe.task.name, curators=[choice.name for choice in job.recipe.curate]
+        ),
     )
     check_trackers(job.recipe.run.trackers)
     accelerator = Accelerator(log_with=list(job.recipe.run.trackers) or None, project_dir=str(job.folder / "trackers"))
@@ -89,6 +97,8 @@ def run_job(job: Job, console: Console) -> Result | None:
         report = job.folder / "data_report.json" if placement.is_main else None
         with accelerator.main_process_first():
             found = find_inputs(job.recipe, report_path=report, say=say)
+            kept = job.folder / FOLDER
+            found = curated(found, kept, device=placement.device, say=say, write=placement.is_main)
         _announce(found, console)
         sitting = Sitting(
             job.folder,
@@ -97,6 +107,7 @@ def run_job(job: Job, console: Console) -> Result | None:
             say,
             start_trackers(accelerator, job.recipe.run, _told(job.recipe)),
             job.resume,
+            Clock(start.wall, start.earlier_wall, job.recipe.budget.minutes),
         )
         outcome = _solve(found, sitting)
         accelerator.end_training()
@@ -105,6 +116,13 @@ def run_job(job: Job, console: Console) -> Result | None:
         if placement.is_main:
             write_result(job.folder, ended_result(job, found, placement, start, error, notes))
         raise
+
+
+def _sat_before(job: Job) -> float:
+    """Return the seconds that the former sittings took, as the last one that could say so has written."""
+    if not job.resume or not (job.folder / FILE_NAME).is_file():
+        return 0.0
+    return read_result(job.folder).seconds.total
 
 
 def _told(recipe: Recipe) -> dict[str, str | float | int]:
@@ -170,20 +188,28 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
     from peftlab.training.record import finished_result
 
     scored = job.recipe.evaluation.score_test
-    scores = _score_test(job, found, outcome) if scored else None
+    # Without test rows the logits in their place are those of the validation rows.
+    _keep_predictions(job, found, outcome, PREDICTIONS if scored else VALIDATION_FILE)
+    scores = _score_test(found, outcome) if scored else None
     result = finished_result(job, found, sitting.placement, outcome, scores, start, notes)
+    check_kept(job.recipe, result.budget)
     if scored:
         _write_report(job, found, sitting, result)
     result = result.model_copy(update={"notes": tuple(notes)})
     write_result(job.folder, result)
-    shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+    if result.status != "stopped":
+        shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
     _tell(job, result, found.task, sitting.console)
     return result
 
 
-def _score_test(job: Job, found: Found, outcome: Outcome) -> TaskScores:
+def _keep_predictions(job: Job, found: Found, outcome: Outcome, file_name: str) -> None:
     splits, config = found.splits, found.recipe.task.config
-    found.task.write_predictions(job.folder / "predictions.jsonl", outcome.test_outputs, splits.test, splits, config)
+    found.task.write_predictions(job.folder / file_name, outcome.test_outputs, splits.test, splits, config)
+
+
+def _score_test(found: Found, outcome: Outcome) -> TaskScores:
+    splits, config = found.splits, found.recipe.task.config
     scores: TaskScores = found.task.score(outcome.test_outputs, splits.test, splits, config)
     if outcome.frozen_outputs is None:
         return scores
@@ -205,7 +231,9 @@ def _write_report(job: Job, found: Found, sitting: Sitting, result: Result) -> N
 
 
 def _tell(job: Job, result: Result, task: ModuleType, console: Console) -> None:
-    if result.status == "validated":
+    if result.status == "stopped":
+        console.print(f"[bold yellow]stopped[/bold yellow]: {result.reason}")
+    if not result.metrics.test:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.validation.items())
         console.print(f"[bold]test not scored[/bold], as evaluation.score_test says; validation: {shown}")
         return

@@ -15,6 +15,7 @@ from peftlab.data.tokens import Batch, epoch_groups
 from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import NonFiniteLoss, PeftlabError
+from peftlab.training.cpu_steps import cheaper_steps
 from peftlab.training.plan import Plan, learning_rate_factor
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ def fit(fitting: Fitting, *, done: int = 0, micro_rows: int | None = None, scale
     `micro_rows` continues a run that had to shrink its forward pass; `scaler` is a `torch.amp.GradScaler` for fp16.
     Raises NonFiniteLoss as soon as a group's loss is NaN or infinite, before the weights are touched.
     """
+    with cheaper_steps(fitting.model, fitting.placement.device):
+        yield from _steps(fitting, done=done, micro_rows=micro_rows, scaler=scaler)
+
+
+def _steps(fitting: Fitting, *, done: int, micro_rows: int | None, scaler: Any) -> Iterator[Step]:
     plan = fitting.plan
     micro = micro_rows or plan.micro_rows
     parameters = list(trained_parameters(fitting.model).values())

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.errors import RoundTripError
+from peftlab.training.clock import Clock
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ class Sitting:
     """One process at work on one run: its folder, its place, and where it speaks.
 
     `say` notes a sentence for the result; `track(values, step)` tells the trackers; `resume` asks to continue from
-    the folder's last checkpoint.
+    the folder's last checkpoint. `clock`: the run's wall time against its ceiling.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Sitting:
     say: Callable[[str], None]
     track: Callable[[Mapping[str, float], int], None]
     resume: bool
+    clock: Clock
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Outcome:
 
     `validation`: metrics of the best checkpoint. `best`: step, epoch, metric and value of it, where there are steps.
     `surviving`, `ranks`: trained parameters left and rank of each module, where the method removes some. `shipped`:
-    numbers in the saved files.
+    numbers in the saved files. `latency_ms`: median time of one text, where the budget has a ceiling for it. `stopped`:
+    why training ended before its plan did, where the budget's minutes were over.
     `quantised`: what 8-bit or 4-bit weights came to, where the encoder has them. `frozen_outputs`: of the test split by
     the encoder before training, where the task asks for it.
     """
@@ -79,6 +82,8 @@ class Outcome:
     ranks: Mapping[str, int] | None = None
     quantised: Measured | None = None
     frozen_outputs: Any = None
+    latency_ms: float | None = None
+    stopped: str | None = None
 
 
 def where_it_ran(placement: Placement) -> Device:

@@ -19,6 +19,7 @@ from peftlab.encoders.virtual_tokens import check_room
 from peftlab.errors import BudgetError, DataError, UserError
 from peftlab.recipe.plugins import load_plugin
 from peftlab.training.plan import Plan, make_plan
+from peftlab.training.teachers import Lessons, find_lessons
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,8 @@ class Model:
 class Found:
     """A recipe's plug-ins, rows and encoder; `files` and `tokenizer` are None for a method without an encoder.
 
-    `splits`: the record of the task's own (see "Adding a task" in CONTRIBUTING.md).
+    `splits`: the record of the task's own (see "Adding a task" in CONTRIBUTING.md). `lessons`: who teaches the run,
+    where its recipe has `[distill]`.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class Found:
     splits: Any
     files: EncoderFiles | None
     tokenizer: Any
+    lessons: Lessons | None = None
 
     @property
     def validates(self) -> bool:
@@ -75,10 +78,11 @@ def find_inputs(recipe: Recipe, *, report_path: Path | None, say: Callable[[str]
     for sentence in (*splits.report["notes"], *splits.report["warnings"]):
         say(f"data: {sentence}")
     _refuse_small_test(recipe, splits)
+    lessons = find_lessons(recipe, splits, task, say)
     if not recipe.evaluation.score_test:
         # Here the test rows end: every later stage gets the validation rows in their place.
         splits = replace(splits, test=replace(splits.validation, name="test"))
-    found = Found(recipe, task, method, splits, files, tokenizer)
+    found = Found(recipe, task, method, splits, files, tokenizer, lessons)
     if found.validates:
         return found
     say("data: the validation rows are trained on too (data.train_on_validation); the last step is kept")

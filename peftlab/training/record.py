@@ -6,7 +6,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from peftlab.errors import Interrupted, PeftlabError
+from peftlab.errors import Interrupted, PeftlabError, TimeSpent
 from peftlab.evaluation.intervals import verdict
 from peftlab.recipe.resolve import recipe_hash
 from peftlab.runs.environment import git_commit, versions
@@ -15,6 +15,7 @@ from peftlab.runs.result import Result, TaskScores, scored
 from peftlab.runs.result_parts import (
     Best,
     DataUsed,
+    Distilled,
     EncoderUsed,
     Metrics,
     Parameters,
@@ -23,6 +24,7 @@ from peftlab.runs.result_parts import (
     Seconds,
     Target,
 )
+from peftlab.training.ceilings import against_ceilings
 from peftlab.training.outcome import peak_memory, where_it_ran
 
 if TYPE_CHECKING:
@@ -47,28 +49,33 @@ def finished_result(
     target = None
     if asked is not None and scores is not None:
         target = Target(asked=asked, verdict=verdict(scores.metrics[found.task.HEADLINE], asked))
+    seconds = _seconds(start, train=outcome.train_seconds, test=outcome.test_seconds)
+    always = _always(job, found, placement, start, notes, outcome.quantised)
+    parameters = Parameters(
+        trainable=outcome.trainable,
+        surviving=outcome.surviving,
+        total=outcome.total,
+        embedding=outcome.embedding,
+        shipped_bytes=outcome.shipped_bytes,
+        shipped=outcome.shipped,
+        newly_initialised=outcome.new_modules,
+    )
     return Result(
-        status="ok" if scores is not None else "validated",
+        status="stopped" if outcome.stopped is not None else "ok" if scores is not None else "validated",
+        reason=outcome.stopped,
+        budget=against_ceilings(job.recipe.budget, parameters, always["memory"], seconds.total, outcome.latency_ms),
         metrics=Metrics(validation=dict(outcome.validation), test=told.metrics if told is not None else {}),
         scores=told.scores if told is not None else None,
         tables=told.tables if told is not None else (),
         facts=told.facts if told is not None else {},
         target=target,
-        parameters=Parameters(
-            trainable=outcome.trainable,
-            surviving=outcome.surviving,
-            total=outcome.total,
-            embedding=outcome.embedding,
-            shipped_bytes=outcome.shipped_bytes,
-            shipped=outcome.shipped,
-            newly_initialised=outcome.new_modules,
-        ),
+        parameters=parameters,
         ranks=dict(outcome.ranks) if outcome.ranks is not None else None,
         best=Best(**outcome.best) if outcome.best is not None else None,
         round_trip=RoundTrip(max_logit_difference=outcome.logit_difference, rows=outcome.compared_rows),
-        seconds=_seconds(start, train=outcome.train_seconds, test=outcome.test_seconds),
+        seconds=seconds,
         tokens_per_second=outcome.tokens_per_second,
-        **_always(job, found, placement, start, notes, outcome.quantised),
+        **always,
     )
 
 
@@ -77,7 +84,7 @@ def ended_result(
 ) -> Result:
     """Return the result of a run that `error` ended; the traceback is kept where the failure is ours."""
     ours = not isinstance(error, (PeftlabError, KeyboardInterrupt))
-    interrupted = isinstance(error, (Interrupted, KeyboardInterrupt))
+    interrupted = isinstance(error, (Interrupted, TimeSpent, KeyboardInterrupt))
     return Result(
         status="interrupted" if interrupted else "failed",
         reason=str(error) or type(error).__name__,
@@ -110,6 +117,7 @@ def _always(
         "encoder": _encoder(found, recipe.encoder.name if recipe.encoder is not None else None, quantised),
         "stand_in": found is not None and found.files is not None and found.files.is_stand_in,
         "data": _data(found),
+        "distilled": _distilled(found),
         "memory": quantised.memory if quantised is not None else peak_memory(placement.device),
         "device": where_it_ran(placement),
         "seeds": {
@@ -134,6 +142,16 @@ def _encoder(found: Found | None, requested: str | None, quantised: Measured | N
         revision=files.revision or f"sha256:{files.sha256}",
         license=files.license,
         quantised=quantised.report if quantised is not None else None,
+    )
+
+
+def _distilled(found: Found | None) -> Distilled | None:
+    if found is None or found.lessons is None or found.recipe.distill is None:
+        return None
+    return Distilled(
+        teachers=found.recipe.distill.teachers,
+        fingerprint=found.lessons.fingerprint,
+        unlabelled=len(found.lessons.unlabelled),
     )
 
 

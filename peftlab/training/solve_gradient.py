@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.data.rows import SplitName
+from peftlab.data.tokens import labelled_batches
 from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.trainable import count_parameters
 from peftlab.evaluation.forward import Passes
 from peftlab.recipe.resolve import recipe_hash
+from peftlab.training.ceilings import (
+    MARGIN,
+    TimeUp,
+    asked_latency,
+    check_memory,
+    check_minutes,
+    check_speed,
+    memory_watch,
+    padded,
+    seconds_of_pass,
+)
 from peftlab.training.checkpoints import Progress
+from peftlab.training.distillation import taught, taught_losses, taught_targets
 from peftlab.training.frozen import frozen_outputs
 from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.plan import Plan
-from peftlab.training.prepare import Found, Model, affordable_model, hooks_of, plan_of, tokenise_splits
+from peftlab.training.prefix import frozen_prefix
+from peftlab.training.prepare import (
+    Found,
+    Model,
+    affordable_model,
+    estimate_peak_bytes,
+    hooks_of,
+    plan_of,
+    tokenise_splits,
+)
 from peftlab.training.save import save_and_prove
 from peftlab.training.signals import StopWish, stop_on_signals
 from peftlab.training.solve_probe import probe_head
@@ -35,11 +59,16 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     import torch
 
     recipe, place = found.recipe, sitting.placement
+    built = time.perf_counter()
     model = affordable_model(found, device=place.device)
-    plan = plan_of(found)
+    built = time.perf_counter() - built
+    whole, chances = taught(found, sitting.say)
+    plan = plan_of(whole)
     hooks = hooks_of(found, model, plan)
     tokens = tokenise_splits(found)
     before = frozen_outputs(found, tokens["test"], sitting)
+    lines = tokens["train"] if whole is found else whole.task.encode(whole.tokenizer, whole.splits.train, recipe)
+    ending = _hold_plan(found, model, plan, tokens, sitting, built)
     if recipe.head.init == "probe" and not _has_checkpoint(sitting):
         start = probe_head(found, model, tokens, sitting)
         if place.is_main:
@@ -49,8 +78,11 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     # Dropout differs between processes, and not from the draws that made the head.
     torch.manual_seed(recipe.train.seed + 1_000_003 * (place.rank + 1))
     _announce(model, plan, sitting)
-    with stop_on_signals() as wish:
-        fitting = _fitting(found, model, tokens["train"], plan, hooks, sitting, wish)
+    with stop_on_signals() as wish, frozen_prefix(found, model, place.device, sitting.say):
+        over = TimeUp(sitting.clock, ending)
+        fitting = _fitting(whole, model, lines, plan, hooks, sitting, lambda: over.asked() or wish.asked())
+        if chances is not None:
+            fitting = _with_teachers(fitting, whole, lines, chances, labelled=len(found.splits.train))
         watch = _supervision(found, model, tokens["validation"], plan, sitting, wish)
         progress = train(fitting, watch)
     ranks = hooks.finish() if hooks.finish is not None else None
@@ -59,6 +91,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     test_outputs = found.task.outputs(model.module, tokens["test"], recipe, _passes(found, sitting))
     seconds = time.perf_counter() - started
     saved = save_and_prove(found, model, tokens["test"], sitting)
+    latency = asked_latency(found, model, tokens["validation"], place.device)
     return Outcome(
         test_outputs=test_outputs,
         validation=validation,
@@ -79,6 +112,47 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         ranks=ranks,
         quantised=saved.quantised,
         frozen_outputs=before,
+        latency_ms=latency,
+        stopped=_why_stopped(progress, plan, watch, sitting),
+    )
+
+
+def _hold_plan(
+    found: Found, model: Model, plan: Plan, tokens: Mapping[SplitName, Any], sitting: Sitting, built: float
+) -> float:
+    """Refuse a plan that cannot keep the ceilings; return the seconds that the end of the run will take.
+
+    `built`: seconds that loading the model took, which is done twice more to prove what was saved. TimeSpent where
+    less time than that is left.
+    """
+    budget, device = found.recipe.budget, sitting.placement.device
+    if budget.peak_memory_gb is not None:
+        import psutil
+
+        resident = psutil.Process().memory_info().rss
+        size = 8 if found.recipe.optimizer.name == "adamw" else 2
+        check_memory(
+            found.recipe,
+            estimate_peak_bytes(model, plan, tokens["train"].width, resident=resident, optimizer_bytes=size),
+        )
+    check_speed(found, model, tokens["validation"], device)
+    if budget.minutes is None:
+        return 0.0
+    a_token = seconds_of_pass(found, model, tokens["validation"], device)
+    scored = 2 * padded(tokens["validation"]) + padded(tokens["test"])
+    needed = MARGIN * (a_token * scored + 2 * built) + 1.0
+    check_minutes(found.recipe, sitting.clock, needed)
+    return needed
+
+
+def _why_stopped(progress: Progress, plan: Plan, watch: Supervision, sitting: Sitting) -> str | None:
+    """Return why training ended before the plan, where the time did it."""
+    impatient = watch.patience is not None and progress.stale >= watch.patience
+    if progress.step >= plan.total_steps or impatient:
+        return None
+    return (
+        f"stopped at budget.minutes = {sitting.clock.minutes:g} after step {progress.step} of {plan.total_steps}, with "
+        f"the best model so far; continue with: {watch.continue_line} budget.minutes=MORE"
     )
 
 
@@ -104,7 +178,7 @@ def _announce(model: Model, plan: Plan, sitting: Sitting) -> None:
 
 
 def _fitting(
-    found: Found, model: Model, tokens: Any, plan: Plan, hooks: Hooks, sitting: Sitting, wish: StopWish
+    found: Found, model: Model, tokens: Any, plan: Plan, hooks: Hooks, sitting: Sitting, stop: Callable[[], bool]
 ) -> Fitting:
     recipe, splits, place = found.recipe, found.splits, sitting.placement
     objective = found.task.objective(tokens, splits, recipe, model.module, place.device)
@@ -125,9 +199,21 @@ def _fitting(
         seed=recipe.train.seed,
         placement=place,
         describe_rows=partial(_describe, splits.train.ids),
-        stop_asked=wish.asked,
+        stop_asked=stop,
         hooks=hooks,
     )
+
+
+def _with_teachers(
+    fitting: Fitting, whole: Found, tokens: Any, chances: NDArray[np.float32], *, labelled: int
+) -> Fitting:
+    """Return `fitting` with the teachers' probabilities [rows, labels] as targets beside the labels."""
+    asked, splits = whole.recipe.distill, whole.splits
+    if asked is None:
+        raise AssertionError("somebody teaches")
+    targets = taught_targets(splits.train.labels, labelled, chances)
+    losses = taught_losses(fitting.row_losses, asked, classes=len(splits.label_names), multi_label=splits.multi_label)
+    return replace(fitting, batch=labelled_batches(tokens, targets), row_losses=losses)
 
 
 def _supervision(found: Found, model: Model, tokens: Any, plan: Plan, sitting: Sitting, wish: StopWish) -> Supervision:
@@ -144,6 +230,7 @@ def _supervision(found: Found, model: Model, tokens: Any, plan: Plan, sitting: S
         identity={
             "recipe": recipe_hash(recipe),
             "data": splits.fingerprint,
+            "teachers": found.lessons.fingerprint if found.lessons is not None else None,
             "encoder": found.files.sha256 if found.files is not None else None,
             "processes": sitting.placement.world,
             "steps": plan.total_steps,
@@ -152,6 +239,8 @@ def _supervision(found: Found, model: Model, tokens: Any, plan: Plan, sitting: S
         signal_number=lambda: wish.signal_number,
         continue_line=f"peftlab train --resume {sitting.folder}",
         resume=sitting.resume,
+        look=memory_watch(recipe),
+        in_time=recipe.budget.minutes is not None,
     )
 
 

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from peftlab.data.rows import SplitName
 from peftlab.data.tokens import Tokens
 from peftlab.evaluation.forward import logits_of, pooled_features
-from peftlab.training.linear_probe import Probe, choose_probe, linear_head, solve_probe, write_head
+from peftlab.evaluation.logistic import solve_probe
+from peftlab.training.ceilings import (
+    MARGIN,
+    asked_latency,
+    check_memory,
+    check_minutes,
+    check_speed,
+    padded,
+    seconds_of_pass,
+)
+from peftlab.training.linear_probe import Probe, choose_probe, linear_head, write_head
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.prepare import Found, Model, affordable_model, tokenise_splits
 from peftlab.training.progress import bar
@@ -24,8 +34,11 @@ if TYPE_CHECKING:
 def solve_by_probe(found: Found, sitting: Sitting) -> Outcome:
     """Solve the head on frozen embeddings, save, prove, and score the test split once."""
     recipe, splits, place = found.recipe, found.splits, sitting.placement
+    built = time.perf_counter()
     model = affordable_model(found, device=place.device)
+    built = time.perf_counter() - built
     tokens = tokenise_splits(found)
+    _hold_plan(found, model, tokens, sitting, built)
     config: Config = recipe.method.config  # type: ignore[assignment] # this solver is the probe's
     started = time.perf_counter()
     chosen = probe_head(found, model, tokens, sitting, c=config.c, max_iterations=config.max_iterations)
@@ -54,7 +67,20 @@ def solve_by_probe(found: Found, sitting: Sitting) -> Outcome:
         compared_rows=saved.rows,
         shipped=saved.shipped,
         quantised=saved.quantised,
+        latency_ms=asked_latency(found, model, tokens["validation"], place.device),
     )
+
+
+def _hold_plan(found: Found, model: Model, tokens: Mapping[SplitName, Tokens], sitting: Sitting, built: float) -> None:
+    """Refuse a plan that cannot keep the ceilings. `built`: seconds that loading the model took."""
+    recipe, device = found.recipe, sitting.placement.device
+    check_memory(recipe, 0.0)
+    check_speed(found, model, tokens["validation"], device)
+    if recipe.budget.minutes is None:
+        return
+    a_token = seconds_of_pass(found, model, tokens["validation"], device)
+    passes = padded(tokens["train"]) + 2 * padded(tokens["validation"]) + padded(tokens["test"])
+    check_minutes(recipe, sitting.clock, MARGIN * (a_token * passes + 2 * built) + 1.0)
 
 
 def probe_head(
@@ -87,17 +113,20 @@ def probe_head(
             for name in names
         )
     seed, labels, splits = found.recipe.train.seed, found.splits.train.labels, found.splits
+    weights = splits.train.weights
     own = len(train) if found.validates else len(train) - len(validation)
     chosen = choose_probe(
         train[:own],
         validation,
-        replace(splits, train=replace(splits.train, labels=labels[:own])),
+        replace(
+            splits, train=replace(splits.train, labels=labels[:own], weights=None if weights is None else weights[:own])
+        ),
         c=c,
         seed=seed,
         max_iterations=max_iterations,
     )
     if not found.validates:
-        weight, bias = solve_probe(train, labels, c=chosen.c, max_iterations=max_iterations, seed=seed)
+        weight, bias = solve_probe(train, labels, c=chosen.c, max_iterations=max_iterations, seed=seed, weights=weights)
         chosen = replace(chosen, weight=weight, bias=bias)
     write_head(model.module, chosen.weight, chosen.bias)
     return chosen

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.encoders.trainable import trained_parameters
-from peftlab.errors import Interrupted, UserError
+from peftlab.errors import Interrupted, TimeSpent, UserError
 from peftlab.training.checkpoints import (
     Checkpoint,
     Progress,
@@ -36,7 +36,8 @@ class Supervision:
     `validate()` returns the metrics of the model as it is; `metric` among them decides, higher being better unless
     `lower_is_better`. Where it is None nothing decides, and the last step is kept. `identity` is what a continued
     run must share with the checkpoint. `track(values, step)` tells the trackers. `signal_number()` is the signal
-    that asked to stop, or 0. `continue_line` is the command line that goes on after a stop.
+    that asked to stop, or 0. `continue_line` is the command line that goes on after a stop. `look()` is called after
+    each step and raises what must end the run. `in_time` says that training stops for the time it may take.
     """
 
     folder: Path
@@ -51,12 +52,15 @@ class Supervision:
     signal_number: Callable[[], int]
     continue_line: str
     resume: bool
+    look: Callable[[], None] = lambda: None
+    in_time: bool = False
 
 
 def train(fitting: Fitting, watch: Supervision) -> Progress:
-    """Train to the end of the plan or of patience, then put the best validated weights into the model.
+    """Train to the end of the plan, of patience or of the time, then put the best validated weights into the model.
 
-    Raises Interrupted, with the state saved, when a signal asked to stop.
+    Raises Interrupted, with the state saved, when a signal asked to stop; TimeSpent, likewise, when the time was over
+    before the model had its final size.
     """
     import torch
 
@@ -80,12 +84,17 @@ def train(fitting: Fitting, watch: Supervision) -> Progress:
                 )
             progress = _account(progress, step, before, time.process_time() - cpu_before)
             _report(fitting, watch, step, progress, drawn)
+            watch.look()
             due = fitting.plan.validates_after(step.number)
             if due and watch.validate is not None:
                 progress = _validated(fitting, watch, watch.validate, progress, drawn)
             every = watch.checkpoint_every
             if due or step.stop or (every is not None and step.number % every == 0):
                 _save(fitting, watch, progress, scaler)
+            if step.stop and watch.in_time and not watch.signal_number():
+                progress = _best_so_far(fitting, watch, progress, drawn)
+                _save(fitting, watch, progress, scaler)
+                break
             if step.stop:
                 number = watch.signal_number() or 15
                 raise Interrupted(
@@ -96,6 +105,18 @@ def train(fitting: Fitting, watch: Supervision) -> Progress:
     if progress.best_step is not None:
         load_weights(watch.folder / "checkpoints" / f"best-{progress.best_step}", fitting.model)
     return progress
+
+
+def _best_so_far(fitting: Fitting, watch: Supervision, progress: Progress, drawn: Bar) -> Progress:
+    """Validate where no model was validated yet, so that there is a best one."""
+    if progress.step < fitting.hooks.settled_from:
+        raise TimeSpent(
+            f"the minutes of the budget were over after step {progress.step} of {fitting.plan.total_steps}, before the "
+            f"model had its final size; continue with: {watch.continue_line} budget.minutes=MORE"
+        )
+    if progress.best_step is not None or watch.validate is None:
+        return progress
+    return _validated(fitting, watch, watch.validate, progress, drawn)
 
 
 def _out_of_patience(progress: Progress, watch: Supervision) -> bool:

@@ -77,6 +77,21 @@ def test_each_run_gives_exactly_its_own_logits(runs: dict[str, Path], several: S
     for name in ("two", "lora", "head", "lora"):
         assert np.array_equal(several.logits(name, TEXTS), load_predictor(runs[name]).logits(TEXTS, None)), name
     assert [len(member.labels) for member in several.members.values()] == [3, 2, 2]
+    assert len({id(member.tokenizer) for member in several.members.values()}) == 1  # the same files
+
+
+def test_a_run_whose_tokenizer_differs_has_its_own(runs: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(runs["head"], tmp_path / "head")
+    file = tmp_path / "head" / "tokenizer" / "tokenizer.json"
+    file.write_text(
+        re.sub(r'"refund": (\d+),\s*"charged": (\d+)', r'"refund": \2, "charged": \1', file.read_text("utf-8"))
+    )
+    made = SeveralRuns()
+    made.add("one", runs["head"])
+    made.add("other", tmp_path / "head")
+    one, other = made.logits("one", ["refund charged card"]), made.logits("other", ["charged refund card"])
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, made.logits("other", ["refund charged card"]))
 
 
 def test_mixed_rows_get_the_logits_of_separate_predictions(runs: dict[str, Path], several: SeveralRuns) -> None:

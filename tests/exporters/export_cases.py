@@ -26,7 +26,8 @@ class Case:
 
 ATTACHING = tuple(name for name in plugin_names("methods") if load_plugin("methods", name).NEEDS_ENCODER)
 # These go through every format. The other methods that are found go through a plain model and a graph, which show what
-# merging and tracing make of them; peft's format is copied as it is, and the 8-bit graph is made of the same graph.
+# merging and tracing make of them; peft's format is copied as it is, and the 8-bit graph and OpenVINO's model are made
+# of the same graph.
 CORE = ("lora", "full", "head", "probe", "adalora", "bottleneck", "ia3")
 CASES = (
     *(Case(method) for method in ATTACHING),
@@ -37,7 +38,10 @@ CASES = (
 )
 
 MATRIX = tuple(
-    (case, to) for case in CASES for to in FORMATS if case.method in CORE or to not in ("adapter", "onnx_int8")
+    (case, to)
+    for case in CASES
+    for to in FORMATS
+    if case.method in CORE or to not in ("adapter", "onnx_int8", "openvino")
 )
 
 Run = Callable[[Case], Path]

@@ -62,7 +62,7 @@ def test_lora_merges(finished_run: Run) -> None:
 
 
 def test_methods_and_formats_are_found() -> None:
-    assert {"adapter", "merged", "onnx", "onnx_int8"} <= set(FORMATS)
+    assert {"adapter", "merged", "onnx", "onnx_int8", "openvino"} <= set(FORMATS)
     assert {"lora", "full", "head", "probe"} <= set(ATTACHING)
 
 
@@ -79,7 +79,7 @@ def test_an_export_is_within_its_certificate_and_verifies(
         return
     folder = exported(case, to)
     certificate = read_certificate(folder)
-    limit = {"adapter": 0.0, "merged": 1e-5, "onnx": 1e-4}.get(to)
+    limit = {"adapter": 0.0, "merged": 1e-5, "onnx": 1e-4, "openvino": 1e-4}.get(to)
 
     assert certificate.exported.format == to
     assert certificate.drift.rows == certificate.metric.rows == 24
@@ -133,10 +133,12 @@ def test_each_format_loads_in_a_process_without_peftlab(
     truth = load_predictor(finished_run(case)).logits(TEXTS, None)
     formats = [to for other, to in plain_logits if other == case]
 
-    assert set(formats) >= ({"onnx", "onnx_int8"} if case.method in CORE else {"onnx"})
+    assert set(formats) >= ({"onnx", "onnx_int8", "openvino"} if case.method in CORE else {"onnx"})
     for to in formats:
         drift = np.abs(np.asarray(plain_logits[case, to]) - truth).max()
-        limit = {"merged": 1e-5, "adapter": 1e-5, "onnx": 1e-4}.get(to, 0.1 * float(np.abs(truth).max()))
+        limit = {"merged": 1e-5, "adapter": 1e-5, "onnx": 1e-4, "openvino": 1e-4}.get(
+            to, 0.1 * float(np.abs(truth).max())
+        )
         assert drift <= limit, (to, drift)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from export_cases import Case, Export, Run
+from export_cases import FORMATS, Case, Export, Run
 from safetensors.torch import load_file, save_file
 
 from peftlab import export, verify
@@ -54,7 +55,7 @@ def without_layer(path: Path, layer: int, like: Path | None) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("to", ["adapter", "merged", "onnx", "onnx_int8"])
+@pytest.mark.parametrize("to", FORMATS)
 def test_one_flipped_byte_in_any_file_is_caught_and_the_file_named(
     to: str, copy_of: Export, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +97,53 @@ def test_a_layers_adapter_left_out_shows_in_the_logits(
     encoder = Path(str(read_certificate(folder).exported.encoder.folder)) / "model.safetensors"
     without_layer(folder / file, layer, encoder if to == "merged" else None)
     sign_anew(folder, file)
+    code, sentence = verdict(folder, capsys)
+
+    assert code == 1
+    assert "does not compute what it did when it was made" in sentence
+
+
+WITHOUT_A_LAYER = (
+    *((Case("lora"), to) for to in ("adapter", "merged", "onnx", "openvino")),
+    *((Case("lora", settings=("method.dora=true",)), to) for to in ("adapter", "merged", "onnx")),
+    *((Case("adalora", settings=("train.learning_rate=2e-2",)), to) for to in ("adapter", "merged", "onnx")),
+    *((Case("ia3"), to) for to in ("adapter", "merged", "onnx")),
+    *((Case("bottleneck"), to) for to in ("adapter", "onnx")),
+    *((Case("full"), to) for to in ("merged", "onnx")),
+)
+
+
+@pytest.mark.parametrize(("case", "to"), WITHOUT_A_LAYER, ids=str)
+def test_an_export_made_without_a_layers_adapter_does_not_compute_what_the_certificate_says(
+    case: Case,
+    to: str,
+    finished_run: Run,
+    copy_of: Export,
+    tiny_encoder: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whole and well formed, with hashes to match, but made of a run whose second layer has no adapter."""
+    run = tmp_path / "run"
+    shutil.copytree(finished_run(case), run)
+    (path,) = (run / "trained").glob("*.safetensors")
+    tensors = load_file(path)
+    own = load_file(tiny_encoder() / "model.safetensors")
+    names = [name for name in tensors if "layer.1." in name and "magnitude" not in name]
+    assert names
+    for name in names:
+        if case.method == "full":
+            tensors[name] = own[name[name.index("encoder.layer") :]]
+        else:
+            tensors[name] = tensors[name] * 0 + (1.0 if case.method == "ia3" else 0.0)  # IA3 multiplies
+    save_file(tensors, path, metadata={"format": "pt"})
+    wrong, folder = tmp_path / "wrong", copy_of(case, to)
+    assert export.main([str(run), "--to", to, "--out", str(wrong), "--max-drop", "inf", "--max-drift", "inf"]) == 0
+    certificate = read_certificate(folder)
+    for name in certificate.files:
+        if name not in ("README.md", "reference.safetensors"):
+            shutil.copy2(wrong / name, folder / name)
+            sign_anew(folder, name)
     code, sentence = verdict(folder, capsys)
 
     assert code == 1

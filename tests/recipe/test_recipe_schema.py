@@ -20,7 +20,7 @@ from peftlab.recipe.unknown_keys import PLUGIN_FOLDERS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED_SCHEMA = ROOT / "docs" / "recipe.schema.json"
-RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 
 
 @pytest.fixture(scope="module")

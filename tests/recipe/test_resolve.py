@@ -18,7 +18,7 @@ from peftlab.recipe.resolve import recipe_hash, recipe_text, resolved, resolved_
 from peftlab.recipe.shipped import is_pretraining
 
 Write = Callable[..., Path]
-EVERY = sorted(Path(__file__).resolve().parents[2].joinpath("recipes").rglob("*.toml"))
+EVERY = sorted(Path(__file__).resolve().parents[2].joinpath("recipes").glob("*.toml"))
 RECIPES = [path for path in EVERY if not is_pretraining(path)]
 PRETRAINING = [path for path in EVERY if is_pretraining(path)]
 

@@ -62,6 +62,16 @@ def test_another_method_a_report_a_comment_and_a_docstring_leave_it(package: Pat
     assert hash_after(package, name, text) == before
 
 
+def test_the_curators_of_a_recipe_count_and_others_do_not(package: Path) -> None:
+    (package / "curators").mkdir()
+    before = code_hash("lora", "classification", package)
+    assert hash_after(package, "curators/clean.py", "x = 1\n") == before
+    with_curator = code_hash("lora", "classification", package, curators=["clean"])
+    assert with_curator != before
+    hash_after(package, "curators/clean.py", "x = 2\n")
+    assert code_hash("lora", "classification", package, curators=["clean"]) != with_curator
+
+
 def test_the_real_hash_covers_loop_and_plugins() -> None:
     """A hash per method: 64 hexadecimal digits, each its own."""
     hashes = {code_hash(method, "classification") for method in ("lora", "head", "tfidf")}

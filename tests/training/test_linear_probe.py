@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from peftlab.training.linear_probe import choose_probe, solve_probe
+from peftlab.evaluation.logistic import solve_probe
+from peftlab.training.linear_probe import choose_probe
 
 DRAW = np.random.default_rng(0)
 FEATURES = (DRAW.normal(size=(120, 6)) * [1, 5, 0.1, 1, 1, 0] + [0, 3, 0, -2, 0, 7]).astype(np.float32)
@@ -36,6 +37,18 @@ def test_a_feature_that_varies_by_rounding_alone_gets_no_weight() -> None:
     assert np.allclose(weight[:, :6], without, atol=1e-4)
 
 
+def test_rows_of_hardly_any_weight_are_as_good_as_absent() -> None:
+    """Every row twice, so that mean and deviation are the same; the copy with the wrong label weighs nothing."""
+    features, labels = np.concatenate([FEATURES, FEATURES]), np.concatenate([THREE, (THREE + 1) % 3])
+    weights = np.repeat([1.0, 1e-6], 120).astype(np.float32)
+    alone, _ = solve_probe(FEATURES, THREE, c=0.5, max_iterations=1000, seed=0)
+    weighed, _ = solve_probe(features, labels, c=0.5, max_iterations=1000, seed=0, weights=weights)
+    even, _ = solve_probe(features, labels, c=0.5, max_iterations=1000, seed=0)
+
+    assert np.allclose(weighed, alone, atol=1e-2)
+    assert not np.allclose(even, alone, atol=0.1)
+
+
 def test_two_classes_give_two_opposite_rows() -> None:
     """Their softmax is the logistic of scikit-learn's one row."""
     labels = (THREE == 1).astype(np.int64)
@@ -59,7 +72,9 @@ def test_a_label_that_no_row_or_every_row_has_is_a_constant() -> None:
 def test_the_penalty_is_chosen_on_validation_and_ties_take_the_stronger_one() -> None:
     """A named one is not searched."""
     splits: Any = SimpleNamespace(
-        train=SimpleNamespace(labels=THREE), validation=SimpleNamespace(labels=THREE[:30]), multi_label=False
+        train=SimpleNamespace(labels=THREE, weights=None),
+        validation=SimpleNamespace(labels=THREE[:30]),
+        multi_label=False,
     )
     chosen = choose_probe(FEATURES, FEATURES[:30], splits, c="auto", seed=0)
     accuracies = {

@@ -1,0 +1,123 @@
+"""Make the training steps of a model on a CPU cheaper for a while: same model, same distributions, fewer passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from peftlab.training import lora_product
+from peftlab.training.masks import MaskSource, dropout
+
+_ATTENTION = "peftlab_cpu"
+_Forward = Callable[..., Any]
+
+
+@contextmanager
+def cheaper_steps(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """While this lasts, `model` in training mode takes its dropout masks from `MaskSource`, and LoRA in one product.
+
+    Nothing changes in evaluation mode, on another device than a CPU, and in what is saved: no module is replaced.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    source = MaskSource()
+    changed = [module for module in model.modules() if _make_cheaper(module, source)]
+    restart = model.register_forward_pre_hook(lambda *_: source.restart() if model.training else None)
+    config: Any = getattr(model, "config", None)
+    attention = getattr(config, "_attn_implementation", None)
+    if attention == "sdpa":
+        _register_attention(source)
+        config._attn_implementation = _ATTENTION
+    try:
+        yield
+    finally:
+        restart.remove()
+        for module in changed:
+            del module.forward
+        if attention == "sdpa":
+            config._attn_implementation = attention
+
+
+def _make_cheaper(module: nn.Module, source: MaskSource) -> bool:
+    """Give `module` a cheaper forward of its own where there is one; say whether there was."""
+    if "forward" in vars(module):  # somebody else's, such as accelerate's for 8-bit weights
+        return False
+    if type(module) is nn.Dropout and 0 < module.p < 1:
+        module.forward = _dropout_forward(module, source)  # type: ignore[method-assign] # for as long as training lasts
+        return True
+    if lora_product.fits(module):
+        module.forward = _lora_forward(module, module.forward, source)
+        return True
+    return False
+
+
+def _dropout_forward(module: nn.Dropout, source: MaskSource) -> _Forward:
+    def forward(values: Tensor) -> Tensor:
+        return dropout(values, module.p, source) if module.training else values
+
+    return forward
+
+
+def _lora_forward(module: nn.Module, plain: _Forward, source: MaskSource) -> _Forward:
+    def forward(x: Tensor, *args: Any, **options: Any) -> Any:
+        suits = module.training and not args and not options and x.dtype == torch.float32
+        if not suits or torch.is_autocast_enabled("cpu") or not lora_product.fits(module):
+            return plain(x, *args, **options)
+        return lora_product.lora_linear(module, x, source)
+
+    return forward
+
+
+def _register_attention(source: MaskSource) -> None:
+    """Register attention with the masks of `source` with transformers, under a name of our own."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    plain: _Forward = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def attend(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        dropout: float = 0.0,
+        scaling: float | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, None]:
+        if dropout == 0.0 or any(options.get(name) is not None for name in ("position_bias", "cache", "softcap")):
+            output, _ = plain(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options)
+            return output, None
+        scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+        return attention(query, key, value, attention_mask, p=dropout, scale=scale, source=source), None
+
+    ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, attend)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(_ATTENTION, sdpa_mask)
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, p: float, scale: float, source: MaskSource
+) -> Tensor:
+    """Return softmax(scale q k^T + mask) v with dropout `p` on the weights, [batch, tokens, heads, width].
+
+    `query`, `key`, `value`: [batch, heads, tokens, width]. `mask`: boolean, True where a key counts, or added to the
+    scores; [batch or 1, heads or 1, tokens or 1, tokens]. torch's own attention with dropout also looks for rows that
+    no key counts for, in three passes over the scores; texts have a token each.
+    """
+    batch, heads, tokens, width = query.shape
+    keys = key.reshape(batch * heads, -1, width)
+    queries = query.reshape(batch * heads, tokens, width)
+    scores = torch.baddbmm(queries.new_empty(1), queries, keys.transpose(1, 2), beta=0.0, alpha=scale)
+    scores = scores.view(batch, heads, tokens, -1)
+    if mask is not None:
+        if mask.dtype == torch.bool:
+            mask = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill_(~mask, torch.finfo(scores.dtype).min)
+        scores = scores.add_(mask)
+    weights = dropout(scores.softmax(-1), p, source).view(batch * heads, tokens, -1)
+    mixed = weights @ value.reshape(batch * heads, -1, value.shape[-1])
+    return mixed.view(batch, heads, tokens, -1).transpose(1, 2)

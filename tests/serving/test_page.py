@@ -1,0 +1,63 @@
+"""The page in a real browser: a ticket is typed, an answer comes, in both languages, and nothing leaves the machine."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from browser import browser_page
+from running import running
+
+from peftlab.evaluation.predictor import Predictor
+
+# Names under which browsers of the Chromium family are installed.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+TICKET = "why is my parcel late"
+PIECES = "document.querySelectorAll('#pieces mark').length"
+FORGE = "document.querySelector('#label').textContent = ''"
+
+
+@pytest.mark.slow
+def test_a_typed_ticket_gets_label_confidence_and_words_and_the_model_can_be_switched(
+    served_runs: dict[str, Path], offline: dict[str, Predictor], tmp_path: Path
+) -> None:
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("absent: chromium")
+    folders = {name: served_runs[name] for name in ("queue", "urgency")}
+    with running(folders, tmp_path, "--port", "0") as server, browser_page(browser, tmp_path / "profile") as page:
+        page.send("Page.navigate", url=server.address)
+        page.wait_for("document.querySelector('#model')?.options.length === 2")
+        page.type_into("#text", TICKET)
+        page.value("document.querySelector('#ask').click()")
+        page.wait_for(f"{PIECES} === 5")
+        for name in ("queue", "urgency"):
+            row = offline[name].rows([TICKET])[0]
+            shown = page.value("document.querySelector('#label').textContent")
+            assert shown == f"{row['label']} · {100 * row['probabilities'][row['label']]:.1f} %"
+            assert page.value("document.querySelectorAll('#chances li').length") == len(row["probabilities"])
+            assert page.value("document.querySelector('#pieces').textContent") == TICKET
+            if name == "queue":
+                page.value(FORGE)
+                page.value(
+                    "(() => { const m = document.querySelector('#model'); m.value = 'urgency';"
+                    "m.dispatchEvent(new Event('change')); })()"
+                )
+                page.wait_for(f"document.querySelector('#label').textContent && {PIECES} === 5")
+
+        page.value(
+            "(() => { const m = document.querySelector('#language'); m.value = 'zh';"
+            "m.dispatchEvent(new Event('change')); })()"
+        )
+        assert page.value("document.querySelector('#ask').textContent") == "预测"
+        assert page.value("document.documentElement.lang") == "zh"
+        assert page.value("document.documentElement.scrollWidth <= innerWidth")
+        page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        assert page.value("getComputedStyle(document.body).backgroundColor") == "rgb(22, 27, 34)"
+        page.send("Page.navigate", url=f"{server.address}/docs")
+        page.wait_for("document.body?.innerText.includes('POST /v1/predict')")
+
+        assert page.complaints == []
+        assert len(page.requests) >= 6
+        assert [url for url in page.requests if not url.startswith((f"{server.address}/", "data:,"))] == []
