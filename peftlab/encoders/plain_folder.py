@@ -1,8 +1,8 @@
-"""A classifier as a folder that transformers or sentence-transformers loads by itself."""
+"""A classifier or embedder as a folder that transformers or sentence-transformers loads by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_DENSE = "2_Dense"
+_DENSE, _NORMALIZE = "2_Dense", "2_Normalize"
 
 
 def name_labels(config: Any, labels: Sequence[str], *, multi_label: bool) -> None:
@@ -50,26 +50,10 @@ def write_pooled(model: Any, folder: Path, max_length: int) -> None:
     """Write a `PooledClassifier` as encoder, pooling and a dense layer without activation, which gives the logits."""
     from safetensors.torch import save_file
 
-    with _without_bars():
-        model.encoder.save_pretrained(str(folder), safe_serialization=True)
-    layers = ("Transformer", "Pooling", "Dense")
-    modules = [
-        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{layers[n]}"}
-        for n, path in enumerate(("", "1_Pooling", _DENSE))
-    ]
-    write_json(folder / "modules.json", modules)
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
-    hidden, labels = model.classifier.in_features, model.classifier.out_features
-    pooling = {
-        "word_embedding_dimension": hidden,
-        "pooling_mode_cls_token": model.pooling == "cls",
-        "pooling_mode_mean_tokens": model.pooling == "mean",
-        "pooling_mode_max_tokens": False,
-        "pooling_mode_mean_sqrt_len_tokens": False,
-    }
-    write_json(folder / "1_Pooling" / "config.json", pooling)
+    _write_sentence_transformer(model, folder, max_length, {_DENSE: "Dense"})
+    labels = model.classifier.out_features
     dense = {
-        "in_features": hidden,
+        "in_features": model.classifier.in_features,
         "out_features": labels,
         "bias": True,
         "activation_function": "torch.nn.modules.linear.Identity",
@@ -79,25 +63,61 @@ def write_pooled(model: Any, folder: Path, max_length: int) -> None:
     save_file(tensors, folder / _DENSE / "model.safetensors", metadata={"format": "pt"})
 
 
+def write_embedder(model: Any, folder: Path, max_length: int) -> None:
+    """Write a `PooledEmbedder` as encoder, pooling and division by the Euclidean norm."""
+    _write_sentence_transformer(model, folder, max_length, {_NORMALIZE: "Normalize"})
+
+
+def _write_sentence_transformer(model: Any, folder: Path, max_length: int, behind: Mapping[str, str]) -> None:
+    """Write encoder and pooling of `model`, and the list of modules, with those of `behind`: type by folder."""
+    with _without_bars():
+        model.encoder.save_pretrained(str(folder), safe_serialization=True)
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (path, kind) in enumerate({"": "Transformer", "1_Pooling": "Pooling", **behind}.items())
+    ]
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+    pooling = {
+        "word_embedding_dimension": model.config.hidden_size,
+        "pooling_mode_cls_token": model.pooling == "cls",
+        "pooling_mode_mean_tokens": model.pooling == "mean",
+        "pooling_mode_max_tokens": False,
+        "pooling_mode_mean_sqrt_len_tokens": False,
+    }
+    write_json(folder / "1_Pooling" / "config.json", pooling)
+
+
 def read_pooled(folder: Path, pooling: Literal["mean", "cls"], labels: int) -> nn.Module:
     """Load what `write_pooled` wrote, in its own types."""
-    import inspect
-
     from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModel
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
     from peftlab.encoders.pooled import PooledClassifier
 
-    architecture: Any = MODEL_MAPPING[type(AutoConfig.from_pretrained(folder, local_files_only=True))]
-    spared = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(architecture).parameters else {}
-    with _without_bars():
-        encoder = AutoModel.from_pretrained(folder, local_files_only=True, dtype="auto", **spared)
-    model = PooledClassifier(encoder, pooling, labels, 0.0)
+    model = PooledClassifier(_read_encoder(folder), pooling, labels, 0.0)
     tensors: dict[str, torch.Tensor] = load_file(folder / _DENSE / "model.safetensors")
     model.classifier.to(tensors["linear.weight"].dtype)
     model.classifier.load_state_dict({name.removeprefix("linear."): value for name, value in tensors.items()})
     return model.eval()
+
+
+def read_embedder(folder: Path, pooling: Literal["mean", "cls"]) -> nn.Module:
+    """Load what `write_embedder` wrote, in its own types."""
+    from peftlab.encoders.pooled import PooledEmbedder
+
+    return PooledEmbedder(_read_encoder(folder), pooling).eval()
+
+
+def _read_encoder(folder: Path) -> Any:
+    import inspect
+
+    from transformers import AutoConfig, AutoModel
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    architecture: Any = MODEL_MAPPING[type(AutoConfig.from_pretrained(folder, local_files_only=True))]
+    spared = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(architecture).parameters else {}
+    with _without_bars():
+        return AutoModel.from_pretrained(folder, local_files_only=True, dtype="auto", **spared)
 
 
 @contextmanager

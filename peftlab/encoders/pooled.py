@@ -1,4 +1,4 @@
-"""A classifier that pools the last layer of an encoder and applies one linear layer."""
+"""Models that pool the last layer of an encoder: a classifier with one linear layer, and an embedder without any."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
-class PooledClassifier(nn.Module):
-    """Encoder, pooling, dropout, linear head.
+class Pooled(nn.Module):
+    """Encoder and pooling; what is made of the pooled vector is up to `head`.
 
     `mean` averages the last hidden states over the tokens of the text (Reimers and Gurevych 2019, section 3); `cls`
-    takes the first token's. `forward` takes what the encoder takes and returns logits of shape [batch, labels].
+    takes the first token's. `forward` takes what the encoder takes.
     """
 
-    def __init__(self, encoder: Any, pooling: Literal["mean", "cls"], labels: int, dropout: float) -> None:
+    def __init__(self, encoder: Any, pooling: Literal["mean", "cls"]) -> None:
         super().__init__()
         self.encoder = encoder
         self.config: Any = encoder.config
         self.pooling = pooling
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self.config.hidden_size, labels)
-        nn.init.normal_(self.classifier.weight, std=getattr(self.config, "initializer_range", 0.02))
-        nn.init.zeros_(self.classifier.bias)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are; peft asks for it before it places virtual tokens."""
-        return self.classifier.weight.device
+        found: torch.device = next(self.parameters()).device
+        return found
 
     @property
     def dtype(self) -> torch.dtype:
@@ -55,7 +53,7 @@ class PooledClassifier(nn.Module):
         text_tokens: int | None = None,
         **passed: Any,
     ) -> SequenceClassifierOutput:
-        """Return the logits.
+        """Return what `head` makes of the text, as `logits`.
 
         `past_key_values` holds the keys and values of a trained prefix. Only the last `text_tokens` positions are
         pooled, all where it is None: before them stand virtual tokens. `passed` holds what else peft forwards to an
@@ -77,10 +75,33 @@ class PooledClassifier(nn.Module):
         return SequenceClassifierOutput(logits=self.head(hidden, attention_mask[:, -hidden.shape[1] :]))
 
     def head(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return one row a text, [batch, ...], from the encoder's last hidden states."""
+        raise NotImplementedError
+
+
+class PooledClassifier(Pooled):
+    """Encoder, pooling, dropout, linear head: `forward` returns logits of shape [batch, labels]."""
+
+    def __init__(self, encoder: Any, pooling: Literal["mean", "cls"], labels: int, dropout: float) -> None:
+        super().__init__(encoder, pooling)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(self.config.hidden_size, labels)
+        nn.init.normal_(self.classifier.weight, std=getattr(self.config, "initializer_range", 0.02))
+        nn.init.zeros_(self.classifier.bias)
+
+    def head(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits, [batch, labels], from the encoder's last hidden states."""
         pooled = self.pool(hidden, attention_mask)
         logits: Tensor = self.classifier(self.dropout(pooled).to(self.classifier.weight.dtype))
         return logits
+
+
+class PooledEmbedder(Pooled):
+    """Encoder, pooling, and division by the Euclidean norm: `forward` returns embeddings, [batch, hidden size]."""
+
+    def head(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return embeddings of length 1 in fp32, [batch, hidden size], from the encoder's last hidden states."""
+        return functional.normalize(self.pool(hidden, attention_mask).float(), dim=-1)
 
 
 class Hidden(nn.Module):

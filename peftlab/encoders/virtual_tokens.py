@@ -20,9 +20,9 @@ def refuse_native_head(model: nn.Module, method: str, anatomy: Anatomy) -> None:
 
     With `method` a virtual token stands there instead of the text's first token, which peft does not put right.
     """
-    from peftlab.encoders.pooled import PooledClassifier
+    from peftlab.encoders.pooled import Pooled
 
-    if not isinstance(model, PooledClassifier):
+    if not isinstance(model, Pooled):
         raise EncoderError(
             f"{method} puts virtual tokens in front of the text, where {anatomy.model_type}'s own head reads; "
             f'write encoder.pooling = "mean" or "cls"'
@@ -63,13 +63,17 @@ def read_text_only(model: nn.Module) -> nn.Module:
 
 
 def _with_text_length(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-    from peftlab.encoders.pooled import PooledClassifier
+    from peftlab.encoders.pooled import Pooled, PooledEmbedder
 
     if not virtual_tokens(model):
         return args, kwargs
     text_tokens = (args[0] if args else kwargs["input_ids"]).shape[1]
     check_room(model, text_tokens)
-    if isinstance(model.get_base_model(), PooledClassifier):
+    base = model.get_base_model()
+    if isinstance(base, PooledEmbedder):
+        # peft leaves them out here, and warns; an embedded text is one segment, which encoders take for granted.
+        kwargs = {name: value for name, value in kwargs.items() if name != "token_type_ids"}
+    if isinstance(base, Pooled):
         kwargs = {**kwargs, "text_tokens": text_tokens}
     return args, kwargs
 

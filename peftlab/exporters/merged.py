@@ -1,6 +1,7 @@
 """A plain folder with all weights, the adapter merged into them: transformers loads it, peftlab is not needed.
 
-With a pooled head it is a folder of sentence-transformers, whose last layer gives the logits.
+With a pooled head it is a folder of sentence-transformers, whose last layer gives the logits; of a run without labels
+one that gives its embeddings, of length 1.
 """
 
 from __future__ import annotations
@@ -27,15 +28,17 @@ def write(source: Source, folder: Path) -> Written:
     import torch
 
     from peftlab.encoders.merging import merge
-    from peftlab.encoders.plain_folder import name_labels, write_native, write_pooled, write_tokenizer
+    from peftlab.encoders.plain_folder import name_labels, write_embedder, write_native, write_pooled, write_tokenizer
     from peftlab.evaluation.run_model import full_precision
 
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     model: Any = merge(full_precision(source.folder, source.run)).to(types[source.dtype])
-    if not source.exported.each_token:
+    if source.exported.labels and not source.exported.each_token:
         name_labels(model.config, source.exported.labels, multi_label=source.exported.multi_label)
     pooled = source.exported.encoder.pooling != "native"
-    if pooled:
+    if not source.exported.labels:
+        write_embedder(model, folder, source.exported.max_length)
+    elif pooled:
         write_pooled(model, folder, source.exported.max_length)
     else:
         write_native(model, folder)
@@ -56,19 +59,26 @@ def load(folder: Path, exported: Exported) -> Forward:
     """Load the folder, in the types that it is stored in."""
     import torch
 
-    from peftlab.encoders.plain_folder import read_native, read_pooled
+    from peftlab.encoders.plain_folder import read_embedder, read_native, read_pooled
 
     pooling = exported.encoder.pooling
-    model: nn.Module = (
-        read_native(folder, each_token=exported.each_token)
-        if pooling == "native"
-        else read_pooled(folder, pooling, len(exported.labels))
-    )
+    model: nn.Module
+    if pooling == "native":
+        model = read_native(folder, each_token=exported.each_token)
+    else:
+        labels = len(exported.labels)
+        model = read_pooled(folder, pooling, labels) if labels else read_embedder(folder, pooling)
     return as_forward(model, torch.device("cpu"))
 
 
 def usage(exported: Exported) -> str:
     """Return Python that gives `logits` of `texts`, `folder` being the export."""
+    if not exported.labels:
+        return (
+            "from sentence_transformers import SentenceTransformer\n\n"
+            'embeddings = SentenceTransformer(folder, device="cpu").encode(texts)  # of length 1, so that the '
+            "similarity\nscores = embeddings @ embeddings.T  # of two texts is their product"
+        )
     if exported.encoder.pooling != "native":
         return (
             "from sentence_transformers import SentenceTransformer\n\n"

@@ -18,12 +18,13 @@ def export_card(certificate: Certificate, result: Result, usage: str, calibratio
     """Return the card as Markdown with the hub's front matter; `usage` is Python that gives `logits` of `texts`."""
     exported = certificate.exported
     name = exported.format.replace("_", "-")
+    into = f" into {len(exported.labels)} labels" if exported.labels else ""
     synthetic = ["The run was trained on made-up texts.", ""] if result.data and result.data.synthetic else []
     parts = [
         _front_matter(certificate, result),
         f"# {certificate.recipe_name}: {name}, {exported.dtype}",
         "",
-        f"Text {exported.task} into {len(exported.labels)} labels by the method `{exported.method}` on the encoder "
+        f"Text {exported.task}{into} by the method `{exported.method}` on the encoder "
         f"`{exported.encoder.used}`; written by peftlab {certificate.versions.get('peftlab', '')}.",
         "",
         *([stand_in_text(result), ""] if result.stand_in else []),
@@ -60,11 +61,12 @@ def _library(certificate: Certificate) -> str:
 def _use(certificate: Certificate, usage: str) -> Sequence[str]:
     loads_with = ", ".join(f"`{name}`" for name in certificate.exported.loads_with)
     labels = ", ".join(f"{number} `{label}`" for number, label in enumerate(certificate.exported.labels))
+    meaning = f"The logits stand for: {labels}." if labels else "What is called logits below are embeddings."
     return [
         "## Use",
         "",
         "```sh",
-        'peftlab predict . --text "..." --json',
+        *(['peftlab predict . --text "..." --json'] if labels else []),
         "peftlab verify .",
         "sha256sum -c SHA256SUMS",
         "```",
@@ -79,7 +81,7 @@ def _use(certificate: Certificate, usage: str) -> Sequence[str]:
         "```",
         "",
         *_pairs(certificate),
-        f"The logits stand for: {labels}.",
+        meaning,
         "",
     ]
 

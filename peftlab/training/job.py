@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from peftlab.evaluation.predictions import FILE_NAME as PREDICTIONS
@@ -22,6 +23,7 @@ from peftlab.training.ceilings import check_kept
 from peftlab.training.checkpoints import saved_progress
 from peftlab.training.clock import Clock
 from peftlab.training.curate import FOLDER, curated
+from peftlab.training.frozen import PREFIX, BesideFrozen
 from peftlab.training.outcome import Outcome, Sitting
 from peftlab.training.placement import place
 from peftlab.training.prepare import Found, find_inputs
@@ -197,7 +199,7 @@ def _finish(job: Job, found: Found, sitting: Sitting, outcome: Outcome, start: S
     write_result(job.folder, result)
     if result.status != "stopped":
         shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
-    _tell(job, result, found.task.HEADLINE, sitting.console)
+    _tell(job, result, found.task, sitting.console)
     return result
 
 
@@ -209,7 +211,9 @@ def _keep_predictions(job: Job, found: Found, outcome: Outcome, file_name: str) 
 def _score_test(found: Found, outcome: Outcome) -> TaskScores:
     splits, config = found.splits, found.recipe.task.config
     scores: TaskScores = found.task.score(outcome.test_outputs, splits.test, splits, config)
-    return scores
+    if outcome.frozen_outputs is None:
+        return scores
+    return BesideFrozen(scores, found.task.score(outcome.frozen_outputs, splits.test, splits, config))
 
 
 def _write_report(job: Job, found: Found, sitting: Sitting, result: Result) -> None:
@@ -226,7 +230,7 @@ def _write_report(job: Job, found: Found, sitting: Sitting, result: Result) -> N
         sitting.say(f"figures and model card could not be written: {type(error).__name__}: {error}")
 
 
-def _tell(job: Job, result: Result, headline: str, console: Console) -> None:
+def _tell(job: Job, result: Result, task: ModuleType, console: Console) -> None:
     if result.status == "stopped":
         console.print(f"[bold yellow]stopped[/bold yellow]: {result.reason}")
     if not result.metrics.test:
@@ -234,11 +238,16 @@ def _tell(job: Job, result: Result, headline: str, console: Console) -> None:
         console.print(f"[bold]test not scored[/bold], as evaluation.score_test says; validation: {shown}")
         return
     parameters = result.parameters
-    best = result.metrics.test[headline]
+    headline = task.HEADLINE
+    best, before = result.metrics.test[headline], result.metrics.test.get(f"{PREFIX}{headline}")
     console.print(
         f"[bold]test {headline} {best.value:.4f}[/bold] (95 % interval {best.low:.4f} to {best.high:.4f}, "
         f"n = {best.n:,})"
     )
+    if before is not None:
+        console.print(
+            f"the encoder without training: {before.value:.4f} (95 % interval {before.low:.4f} to {before.high:.4f})"
+        )
     if result.target is not None:
         console.print(f"target {result.target.asked:g}: {result.target.verdict.replace('_', ' ')}")
     if parameters is not None:
@@ -251,4 +260,5 @@ def _tell(job: Job, result: Result, headline: str, console: Console) -> None:
         f"report: {job.folder / 'README.md'}, figures beside it; numbers: {job.folder / 'result.json'}; each test row: "
         f"{job.folder / 'predictions.jsonl'}"
     )
-    console.print(f'try it: peftlab predict {job.folder} --text "..."')
+    against = " --against CANDIDATES.txt" if "against" in task.FEATURES else ""
+    console.print(f'try it: peftlab predict {job.folder} --text "..."{against}')

@@ -59,7 +59,8 @@ class Outcome:
     `surviving`, `ranks`: trained parameters left and rank of each module, where the method removes some. `shipped`:
     numbers in the saved files. `latency_ms`: median time of one text, where the budget has a ceiling for it. `stopped`:
     why training ended before its plan did, where the budget's minutes were over.
-    `quantised`: what 8-bit or 4-bit weights came to, where the encoder has them.
+    `quantised`: what 8-bit or 4-bit weights came to, where the encoder has them. `frozen_outputs`: of the test split by
+    the encoder before training, where the task asks for it.
     """
 
     test_outputs: Any
@@ -80,6 +81,7 @@ class Outcome:
     surviving: int | None = None
     ranks: Mapping[str, int] | None = None
     quantised: Measured | None = None
+    frozen_outputs: Any = None
     latency_ms: float | None = None
     stopped: str | None = None
 

@@ -30,6 +30,7 @@ from peftlab.training.ceilings import (
 )
 from peftlab.training.checkpoints import Progress
 from peftlab.training.distillation import taught, taught_losses, taught_targets
+from peftlab.training.frozen import frozen_outputs
 from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
@@ -65,6 +66,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     plan = plan_of(whole)
     hooks = hooks_of(found, model, plan)
     tokens = tokenise_splits(found)
+    before = frozen_outputs(found, tokens["test"], sitting)
     lines = tokens["train"] if whole is found else whole.task.encode(whole.tokenizer, whole.splits.train, recipe)
     ending = _hold_plan(found, model, plan, tokens, sitting, built)
     if recipe.head.init == "probe" and not _has_checkpoint(sitting):
@@ -109,6 +111,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         surviving=count_parameters(model.module, model.anatomy).trainable if ranks is not None else None,
         ranks=ranks,
         quantised=saved.quantised,
+        frozen_outputs=before,
         latency_ms=latency,
         stopped=_why_stopped(progress, plan, watch, sitting),
     )
@@ -165,7 +168,7 @@ def _announce(model: Model, plan: Plan, sitting: Sitting) -> None:
     place, counts = sitting.placement, model.counts
     sitting.console.print(
         f"{counts.trainable:,} of {counts.total:,} parameters trained ({counts.share:.2%}); newly initialised: "
-        f"{', '.join(model.anatomy.new_modules)}"
+        f"{', '.join(model.anatomy.new_modules) or 'none'}"
     )
     processes = f"{place.world} process{'es' if place.world > 1 else ''} of {place.threads} threads"
     sitting.console.print(

@@ -1,0 +1,1 @@
+"""Made-up customer questions with their answers."""
