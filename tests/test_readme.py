@@ -11,6 +11,7 @@ import pytest
 
 from peftlab import (
     bench,
+    cache,
     check,
     combine,
     doctor,
@@ -43,6 +44,7 @@ PARSERS = {
     "show": show.parser,
     "list": listing.parser,
     "doctor": doctor.parser,
+    "cache": cache.parser,
     "report": report.parser,
 }
 
