@@ -11,6 +11,7 @@ import pytest
 
 from peftlab import (
     bench,
+    cache,
     calibrate,
     check,
     combine,
@@ -54,6 +55,7 @@ PARSERS = {
     "show": show.parser,
     "list": listing.parser,
     "doctor": doctor.parser,
+    "cache": cache.parser,
     "report": report.parser,
     "search": search.parser,
     "plan": plan.parser,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from peftlab.training.masks import MaskSource, dropout
 
 _ATTENTION = "peftlab_cpu"
 _Forward = Callable[..., Any]
+_SOURCES: WeakKeyDictionary[nn.Module, MaskSource] = WeakKeyDictionary()
+"""The source of every module of a model whose steps are cheaper: transformers knows attention by one name for all."""
 
 
 @contextmanager
@@ -31,7 +34,8 @@ def cheaper_steps(model: nn.Module, device: torch.device) -> Iterator[None]:
     config: Any = getattr(model, "config", None)
     attention = getattr(config, "_attn_implementation", None)
     if attention == "sdpa":
-        _register_attention(source)
+        _register_attention()
+        _SOURCES.update(dict.fromkeys(model.modules(), source))
         config._attn_implementation = _ATTENTION
     try:
         yield
@@ -41,6 +45,8 @@ def cheaper_steps(model: nn.Module, device: torch.device) -> Iterator[None]:
             del module.forward
         if attention == "sdpa":
             config._attn_implementation = attention
+            for module in model.modules():
+                _SOURCES.pop(module, None)
 
 
 def _make_cheaper(module: nn.Module, source: MaskSource) -> bool:
@@ -73,8 +79,8 @@ def _lora_forward(module: nn.Module, plain: _Forward, source: MaskSource) -> _Fo
     return forward
 
 
-def _register_attention(source: MaskSource) -> None:
-    """Register attention with the masks of `source` with transformers, under a name of our own."""
+def _register_attention() -> None:
+    """Register attention with cheaper masks with transformers, under a name of our own."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -94,7 +100,7 @@ def _register_attention(source: MaskSource) -> None:
             output, _ = plain(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options)
             return output, None
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-        return attention(query, key, value, attention_mask, p=dropout, scale=scale, source=source), None
+        return attention(query, key, value, attention_mask, p=dropout, scale=scale, source=_SOURCES[module]), None
 
     ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, attend)
     ALL_MASK_ATTENTION_FUNCTIONS.register(_ATTENTION, sdpa_mask)
