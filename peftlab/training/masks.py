@@ -59,7 +59,8 @@ def as_numbers(kept: Tensor, target: Tensor) -> Tensor:
 def masked(values: Tensor, kept: Tensor) -> Tensor:
     """Return `values` with 0 where `kept` is False, as a new tensor."""
     if values.dtype == torch.float32 and torch.get_num_threads() <= _MOST_THREADS_OF_NUMPY:
-        return torch.from_numpy(np.multiply(values.detach().contiguous().numpy(), kept.numpy()))
+        with np.errstate(all="ignore"):  # infinite values are for the loop to find, as after torch's own product
+            return torch.from_numpy(np.multiply(values.detach().contiguous().numpy(), kept.numpy()))
     return values * kept
 
 

@@ -23,7 +23,7 @@ def run(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a calibrated copy of a LoRA run; 24 validation rows do not allow to promise more."""
     folder = tmp_path_factory.mktemp("calibrated") / "run"
     shutil.copytree(finished_run(LORA), folder)
-    assert calibrate.main([str(folder), "--target", "0.2", "--confidence", "0.5"]) == 0
+    assert calibrate.main([str(folder), "--target", "0.05", "--confidence", "0.5"]) == 0
     return folder
 
 
@@ -53,13 +53,13 @@ def test_every_format_carries_the_promise_and_predict_obeys_it(
     own, of_run = load_export(folder).calibration, run_calibration(run)
     assert own is not None
     assert of_run is not None
-    assert (own.target, own.confidence, own.candidates) == (0.2, 0.5, of_run.candidates)
+    assert (own.target, own.confidence, own.candidates) == (0.05, 0.5, of_run.candidates)
     assert "calibration.json" in read_certificate(folder).files
     if read_certificate(folder).exported.dtype == "fp32":
         assert own.temperature == pytest.approx(of_run.temperature, rel=1e-3)
         assert own.threshold == pytest.approx(of_run.threshold, abs=1e-3)
     card = (folder / "README.md").read_text("utf-8")
-    assert card.index("**20 % accuracy promised with 50 % confidence") < card.index("Check on the test rows")
+    assert card.index("**5 % accuracy promised with 50 % confidence") < card.index("Check on the test rows")
     capsys.readouterr()
     assert predict.main([str(folder), str(tiny_tickets() / "test.jsonl"), "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -76,7 +76,7 @@ def test_another_calibration_beside_an_export_is_refused_and_does_not_verify(
     shutil.copytree(calibrated("merged"), folder)
     path = folder / "calibration.json"
     whole = path.read_text("utf-8")
-    path.write_text(whole.replace('"target": 0.2', '"target": 0.9'), encoding="utf-8")
+    path.write_text(whole.replace('"target": 0.05', '"target": 0.9'), encoding="utf-8")
     capsys.readouterr()
     assert predict.main([str(folder), "--text", "why"]) == 2
     assert "was not made with this export" in capsys.readouterr().err
@@ -106,7 +106,7 @@ def test_an_export_reads_the_rows_of_a_file_again_and_refuses_others(
     rows = [json.loads(line) for line in (tiny_tickets() / "train.jsonl").read_text("utf-8").splitlines()]
     text = "".join(json.dumps(row | {"text": f"{row['text']} new"}) + "\n" for row in rows)
     file.write_text(text, encoding="utf-8")
-    words = ["--target", "0.2", "--confidence", "0.5", "--rows", str(file)]
+    words = ["--target", "0.05", "--confidence", "0.5", "--rows", str(file)]
     assert calibrate.main([str(folder), *words]) == 0
     words = ["--to", "merged", "--max-drop", "0.2", "--out", str(tmp_path / "out")]
     assert export.main([str(folder), *words]) == 0

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from killing import fork_server, start_program
-from ladders.conftest import MadeUp, in_this_process
+from made_up import MadeUp, in_this_process
 
 from peftlab.errors import Interrupted, RecipeError, UserError
 from peftlab.ladders import climb

@@ -154,7 +154,11 @@ def test_other_code_another_recipe_and_another_seed_are_to_run_again(
         "head-s4": "to run",
     }
     real = plan.code_hash
-    monkeypatch.setattr(plan, "code_hash", lambda method, task: real(method, task) if method == "tfidf" else "changed")
+
+    def changed(method: str, task: str, **more: Any) -> str:
+        return real(method, task, **more) if method == "tfidf" else "changed"
+
+    monkeypatch.setattr(plan, "code_hash", changed)
     assert states(sequential.suite) == {"tfidf-s3": "recorded", "head-s3": "to run"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FILLER, TOPICS
+from tiny_words import FILLER, TOPICS
 
 from peftlab import train
 from peftlab.cli import main
