@@ -59,7 +59,7 @@ fix: $(STAMP)  ## let ruff put right what it can
 	$(BIN)/ruff format .
 
 test: $(STAMP)  ## run the whole test suite, with the network blocked
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 train: $(STAMP)  ## run the flagship recipe (FLAGSHIP=recipes/NAME.toml for another)
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \

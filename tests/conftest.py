@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.enable_socket)
             else:
                 item.add_marker(pytest.mark.skip(reason=ABSENT + "the Hugging Face hub (set PEFTLAB_TEST_HUB=1)"))
+    _longest_files_first(items)
+
+
+def _longest_files_first(items: list[pytest.Item]) -> None:
+    """Put files with many slow tests first, then those with many tests, so that no process ends long before another."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    every = Counter(item.path for item in items)
+    items.sort(key=lambda item: (-slow[item.path], -every[item.path], str(item.path)))
 
 
 def _cuda() -> bool:
