@@ -156,8 +156,10 @@ def _data(data: Data, source: Source, task: str | None) -> Iterator[Finding]:
     elif data.split[0] == 0:
         yield Finding(("data", "split"), "the share of train is 0; expected a share above 0")
     prefix, colon, name = (data.source or "").partition(":")
-    if prefix == "builtin" and colon and task is not None:
-        known: tuple[str, ...] = plugins.load_plugin("tasks", task).BUILTIN_SETS
+    if prefix == "builtin" and colon:
+        # Without a known task, a set that no task has is a mistake all the same.
+        tasks = plugins.plugin_names("tasks") if task is None else (task,)
+        known = tuple(one for other in tasks for one in plugins.load_plugin("tasks", other).BUILTIN_SETS)
         yield from _listed_name(("data", "source"), prefix, name, known)
 
 

@@ -230,3 +230,11 @@ def test_cross_checks_look_past_other_mistakes_and_draw_none_from_them(
         read_recipe(path)
     keys = [mistake.key for mistake in refusal.value.mistakes]
     assert keys == ["data.source", "train.sed", "train.learning_rate", "optimizer.lora_plus"]
+
+
+def test_a_built_in_set_that_no_task_has_is_found_beside_a_mistaken_task(
+    recipe_file: Callable[..., Path],
+) -> None:
+    lines = refused(recipe_file(), "task.name=classify", "data.source=builtin:tickets-xx")
+    assert any("builtin:tickets-xx" in line for line in lines)
+    assert any("classify" in line for line in lines)

@@ -31,8 +31,8 @@ def trained_bytes(run: Path) -> dict[str, bytes]:
 SECTIONS = "checkpoint_every = 3\n\n[evaluation]\nevery = 7\npatience = 50\n\n[head]\ndropout = 0.2"
 
 
-@pytest.mark.slow
 # AdaLoRA takes ranks away in steps 20 to 54 of 108: it is killed once before, once within and once after them.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "windows"),
     [("lora", None), ("full", None), ("bottleneck", None), ("adalora", ((4, 9), (21, 48), (56, 99)))],
