@@ -90,7 +90,7 @@ def run_pretraining(job: PretrainJob, console: Console) -> PretrainingResult | N
         with accelerator.main_process_first():
             known.prepared = prepare(recipe, job.folder, say)
         told: dict[str, str | float | int] = {"recipe": recipe.name, "seed": recipe.train.seed}
-        _solve(job, known, console, start_trackers(accelerator, recipe.run, told))
+        _solve(job, known, console, say, start_trackers(accelerator, recipe.run, told))
         accelerator.end_training()
         return _finish(job, known, console) if placement.is_main else None
     except (Exception, KeyboardInterrupt) as error:
@@ -108,17 +108,14 @@ def _write_start(job: PretrainJob) -> None:
     )
 
 
-def _solve(job: PretrainJob, known: Known, console: Console, track: Callable[..., None]) -> None:
+def _solve(
+    job: PretrainJob, known: Known, console: Console, say: Callable[[str], None], track: Callable[..., None]
+) -> None:
     import torch
 
     if known.prepared is None:
         raise AssertionError("called once the text is packed")
     recipe, place_, prepared = job.recipe, known.placement, known.prepared
-
-    def say(sentence: str) -> None:
-        known.notes.append(sentence)
-        console.print(sentence)
-
     model = first_model(prepared, say)
     model.module.to(place_.device)
     rows = prepared.packed.train[0]
