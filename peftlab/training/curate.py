@@ -57,7 +57,7 @@ def own_training_rows(found: Found) -> Split:
     split: Split = found.splits.train
     if found.validates:
         return split
-    end = len(split) - len(found.splits.validation)
+    end = found.own_rows
     pairs = None if split.pairs is None else split.pairs[:end]
     return Split(split.name, split.ids[:end], split.texts[:end], pairs, split.labels[:end])
 

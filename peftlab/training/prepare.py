@@ -61,6 +61,11 @@ class Found:
         """Whether the validation rows are held out; else they are the last of the training rows too."""
         return not (self.recipe.data.train_on_validation and self.recipe.evaluation.score_test)
 
+    @property
+    def own_rows(self) -> int:
+        """Training rows that are no validation rows; they come first."""
+        return len(self.splits.train) - (0 if self.validates else len(self.splits.validation))
+
 
 def find_inputs(recipe: Recipe, *, report_path: Path | None, say: Callable[[str], None]) -> Found:
     """Find the encoder, then read and check the rows; `say` gets what people must know.

@@ -100,9 +100,10 @@ def probe_head(
     linear_head(model.module)
     wrapped: Any = model.module
     base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
-    names: tuple[SplitName, ...] = ("train", "validation")
+    # Validation rows that are trained on have their embeddings among those of the training rows.
+    names: tuple[SplitName, ...] = ("train", "validation") if found.validates else ("train",)
     with bar(sitting.console, "embedding", sum(len(tokens[name]) for name in names)) as drawn:
-        train, validation = (
+        train, *held_out = (
             pooled_features(
                 base,
                 tokens[name],
@@ -114,7 +115,8 @@ def probe_head(
         )
     seed, labels, splits = found.recipe.train.seed, found.splits.train.labels, found.splits
     weights = splits.train.weights
-    own = len(train) if found.validates else len(train) - len(validation)
+    own = found.own_rows
+    validation = held_out[0] if found.validates else train[own:]
     chosen = choose_probe(
         train[:own],
         validation,
