@@ -11,6 +11,8 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from peftlab.errors import UserError
+
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -299,3 +301,9 @@ class Recipe(BaseModel):
     run: Run = Run()
     budget: Budget = Budget()
     distill: Distill | None = None
+
+    def needed_encoder(self) -> Encoder:
+        """Return the encoder; UserError where the recipe has none."""
+        if self.encoder is None:
+            raise UserError("this run has no encoder")
+        return self.encoder

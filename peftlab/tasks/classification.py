@@ -102,21 +102,15 @@ def load_model(
 ) -> LoadedEncoder:
     """Load the encoder in `folder` under a head for the labels `names`, drawn from torch's generator."""
     from peftlab.encoders.load import HeadShape, load_classifier
-    from peftlab.errors import UserError
 
-    if recipe.encoder is None:
-        raise UserError("this run has no encoder")
-    return load_classifier(recipe.encoder, folder, HeadShape(len(names), recipe.head.dropout), device=device)
+    return load_classifier(recipe.needed_encoder(), folder, HeadShape(len(names), recipe.head.dropout), device=device)
 
 
 def encode(tokenizer: Any, split: Split, recipe: Recipe) -> Tokens:
     """Return the tokens of the texts of `split`, cut to the recipe's length."""
     from peftlab.data.tokens import tokenise
-    from peftlab.errors import UserError
 
-    if recipe.encoder is None:
-        raise UserError("this run has no encoder")
-    return tokenise(tokenizer, split.texts, split.pairs, recipe.encoder.max_length)
+    return tokenise(tokenizer, split.texts, split.pairs, recipe.needed_encoder().max_length)
 
 
 def objective(

@@ -118,21 +118,15 @@ def load_model(
 ) -> LoadedEncoder:
     """Load the encoder in `folder` as an embedder, with nothing new in it."""
     from peftlab.encoders.embedder import load_embedder
-    from peftlab.errors import UserError
 
-    if recipe.encoder is None:
-        raise UserError("this run has no encoder")
-    return load_embedder(recipe.encoder, folder, device=device)
+    return load_embedder(recipe.needed_encoder(), folder, device=device)
 
 
 def encode(tokenizer: Any, split: MatchSplit, recipe: Recipe) -> MatchTokens:
     """Return the tokens of queries, pairs and candidates of `split`, each cut to the recipe's length."""
     from peftlab.data.match_rows import tokens_of
-    from peftlab.errors import UserError
 
-    if recipe.encoder is None:
-        raise UserError("this run has no encoder")
-    return tokens_of(tokenizer, split, recipe.encoder.max_length)
+    return tokens_of(tokenizer, split, recipe.needed_encoder().max_length)
 
 
 def objective(

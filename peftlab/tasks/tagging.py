@@ -141,12 +141,9 @@ def load_model(
 ) -> LoadedEncoder:
     """Load the encoder in `folder` under a head for the tags `names`, drawn from torch's generator."""
     from peftlab.encoders.token_head import load_tagger
-    from peftlab.errors import UserError
 
-    if recipe.encoder is None:
-        raise UserError("this run has no encoder")
     crf = _config(recipe).crf
-    return load_tagger(recipe.encoder, folder, names, recipe.head.dropout, crf=crf, device=device)
+    return load_tagger(recipe.needed_encoder(), folder, names, recipe.head.dropout, crf=crf, device=device)
 
 
 def encode(tokenizer: Any, split: TaggedSplit, recipe: Recipe) -> WordPieces:
@@ -361,11 +358,8 @@ def _from_words(words: NDArray[np.float32], encoded: WordPieces, names: Sequence
 
 def _encode(tokenizer: Any, sentences: Sequence[Sequence[str]], recipe: Recipe) -> WordPieces:
     from peftlab.data.word_pieces import cut_words
-    from peftlab.errors import UserError
 
-    if recipe.encoder is None:
-        raise UserError("this run has no encoder")
-    return cut_words(tokenizer, sentences, recipe.encoder.max_length, _config(recipe).overlap)
+    return cut_words(tokenizer, sentences, recipe.needed_encoder().max_length, _config(recipe).overlap)
 
 
 def _named(outputs: Outputs, names: Sequence[str]) -> list[list[str]]:
