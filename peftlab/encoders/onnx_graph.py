@@ -36,11 +36,15 @@ class _Logits(nn.Module):
         return logits.float()
 
 
-def write_graph(model: nn.Module, example: Mapping[str, Tensor], path: Path) -> None:
-    """Write `model` as it evaluates to `path`; batch and length stay free. `example` names and types the inputs."""
+def write_graph(model: nn.Module, example: Mapping[str, Tensor], path: Path, *, each_token: bool = False) -> None:
+    """Write `model` as it evaluates to `path`; batch and length stay free. `example` names and types the inputs.
+
+    `each_token`: its logits are [batch, tokens, labels], rather than [batch, labels].
+    """
     names = tuple(example)
     wrapped = _Logits(model, names).eval()  # a wrapper left in training mode would put the model back into it
-    free = {name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "batch"}}
+    free = {name: {0: "batch", 1: "tokens"} for name in names}
+    free["logits"] = {0: "batch", 1: "tokens"} if each_token else {0: "batch"}
     with warnings.catch_warnings():
         # Of the exporter's coming removal, and of every branch on a shape; parity is measured, not assumed.
         warnings.simplefilter("ignore")

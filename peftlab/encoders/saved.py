@@ -6,6 +6,7 @@ methods save their trained parameters by name in `trained.safetensors`.
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable
@@ -63,6 +64,23 @@ def load_trained(model: nn.Module, folder: Path, attach: Callable[[nn.Module], n
     if (folder / _PEFT).is_file():
         return _load_through_peft(model, folder).eval()
     return _load_plain(attach(model), folder).eval()
+
+
+def drop_saved_module(folder: Path, name: str) -> None:
+    """Take the trained module `name` out of the adapter in `folder`, where it is one of those saved beside it.
+
+    For modules that plain libraries do not have, and whose values are kept elsewhere.
+    """
+    from safetensors.torch import load_file, save_file
+
+    settings = json.loads((folder / _PEFT).read_text(encoding="utf-8"))
+    if name not in (settings["modules_to_save"] or ()):
+        return
+    settings["modules_to_save"].remove(name)
+    (folder / _PEFT).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
+    tensors = load_file(folder / _PEFT_WEIGHTS)
+    kept = {key: value for key, value in tensors.items() if name not in key.split(".")}
+    save_file(kept, folder / _PEFT_WEIGHTS, metadata={"format": "pt"})
 
 
 def saved_names(folder: Path) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from peftlab.errors import MissingPackage
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from peftlab.recipe.records import Encoder
 
@@ -77,3 +77,33 @@ def crf_of(model: nn.Module) -> Any:
     if isinstance(crf, ModulesToSaveWrapper):
         return crf.modules_to_save[crf.active_adapters[0]]
     return crf
+
+
+def without_crf(model: nn.Module) -> nn.Module:
+    """Return `model` itself without its CRF, where it has one: the forward pass never used it."""
+    wrapped: Any = model
+    inner: Any = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
+    if hasattr(inner, CRF):
+        delattr(inner, CRF)
+    return model
+
+
+def sentence_losses(logits: Tensor, targets: Tensor, crf: Any, smoothing: float) -> Tensor:
+    """Return the loss of each sentence by word, [sentences], in fp32.
+
+    `logits`: [windows, tokens, tags]. `targets`: [sentences, words, 2], where a word stands among all positions of the
+    batch, and its tag, both -1 where a sentence has no more words. By `crf`, a CRF of pytorch-crf, or by cross-entropy
+    where that is None.
+    """
+    from torch.nn import functional
+
+    scores = logits.float().reshape(-1, logits.shape[-1])
+    mask = targets[..., 1] >= 0
+    emissions = scores[targets[..., 0].clamp(min=0)]
+    gold = targets[..., 1].clamp(min=0)
+    counts = mask.sum(1).clamp(min=1)
+    if crf is not None:
+        by_sequence: Tensor = -crf(emissions, gold, mask, reduction="none") / counts
+        return by_sequence
+    each = functional.cross_entropy(emissions.transpose(1, 2), gold, reduction="none", label_smoothing=smoothing)
+    return (each * mask).sum(1) / counts

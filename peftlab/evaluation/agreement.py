@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +24,15 @@ class Difference:
 
 
 def logit_difference(
-    before: NDArray[Any], after: NDArray[Any], *, multi_label: bool, threshold: float = 0.5
+    before: NDArray[Any], after: NDArray[Any], decided: tuple[Sequence[Any], Sequence[Any]]
 ) -> Difference:
-    """Compare logits [rows, labels] of two models; a NaN on either side counts as an infinite difference."""
-    flipped = np.not_equal(_predicted(before, multi_label, threshold), _predicted(after, multi_label, threshold))
-    flips = flipped.any(axis=1) if multi_label else flipped
+    """Compare logits of two models, of one shape; a NaN on either side counts as an infinite difference.
+
+    `decided`: what each of them says of every row, in plain values that compare.
+    """
+    flips = sum(one != other for one, other in zip(*decided, strict=True))
     largest = float(np.abs(before).max(initial=0.0))
-    return Difference(*gap(before, after), largest, int(flips.sum()), len(before))
+    return Difference(*gap(before, after), largest, flips, len(decided[0]))
 
 
 def gap(before: NDArray[Any], after: NDArray[Any]) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_SCORES = ("start_transitions", "transitions", "end_transitions")
 _DECODED = 256  # sentences decoded together
 
 
@@ -29,7 +30,7 @@ def decoder(names: Sequence[str], crf: Any = None) -> Any:
 
     made = CRF(len(names), batch_first=True)
     with torch.no_grad():
-        for own in ("start_transitions", "end_transitions", "transitions"):
+        for own in _SCORES:
             target = getattr(made, own)
             target.copy_(getattr(crf, own)) if crf is not None else target.zero_()
         for column, tag in enumerate(names):
@@ -38,6 +39,23 @@ def decoder(names: Sequence[str], crf: Any = None) -> Any:
             for row, before in enumerate(names):
                 if not may_follow(before, tag):
                     made.transitions[row, column] = -torch.inf
+    return made.eval()
+
+
+def decoding_scores(crf: Any) -> dict[str, NDArray[np.float32]]:
+    """Return what a decoder adds up besides emissions: its `start_transitions`, `transitions` and `end_transitions`."""
+    return {name: getattr(crf, name).detach().float().cpu().numpy() for name in _SCORES}
+
+
+def decoder_with(scores: Mapping[str, NDArray[np.float32]]) -> Any:
+    """Return the decoder whose `decoding_scores` these are; KeyError where one lacks."""
+    import torch
+    from torchcrf import CRF
+
+    made = CRF(len(scores["start_transitions"]), batch_first=True)
+    with torch.no_grad():
+        for name in _SCORES:
+            getattr(made, name).copy_(torch.from_numpy(scores[name]))
     return made.eval()
 
 

@@ -23,14 +23,17 @@ MAX_DRIFT = 1e-5
 
 
 def write(source: Source, folder: Path) -> Written:
-    """Write adapter and tokenizer."""
+    """Write adapter and tokenizer; a CRF is no part of it, so that it fits transformers' own token classifier."""
     import shutil
 
     from peftlab.encoders.plain_folder import write_tokenizer
+    from peftlab.encoders.saved import drop_saved_module
+    from peftlab.encoders.token_head import CRF
     from peftlab.runs.model_record import TRAINED
 
     for path in sorted((source.folder / TRAINED).iterdir()):
         shutil.copy2(path, folder / path.name)
+    drop_saved_module(folder, CRF)
     write_tokenizer(source.run.tokenizer, folder, source.exported.max_length)
     return Written(merged=False, loads_with=("peft", "transformers") if _is_plain(source) else ("peftlab",))
 
@@ -59,6 +62,8 @@ def load(folder: Path, exported: Exported) -> Forward:
 
 def usage(exported: Exported) -> str:
     """Return Python that gives `logits` of `texts`, `folder` being the export."""
+    from peftlab.evaluation.export_usage import inputs_code, tags_code
+
     if exported.loads_with == ("peftlab",):
         return (
             "from pathlib import Path\n\nfrom peftlab.shipping.loading import load_export\n\n"
@@ -79,9 +84,9 @@ from transformers import {model}, AutoTokenizer
 {make}
 model = PeftModel.from_pretrained(base, folder).eval()
 tokenizer = AutoTokenizer.from_pretrained(folder)
-inputs = tokenizer(texts, truncation=True, max_length={exported.max_length}, padding=True, return_tensors="pt")
+{inputs_code(exported, "pt")}
 with torch.inference_mode():
-    logits = model(**inputs).logits.numpy()"""
+    logits = model(**inputs).logits.numpy(){tags_code(exported)}"""
 
 
 _POOL = {

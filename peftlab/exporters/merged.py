@@ -29,10 +29,11 @@ def write(source: Source, folder: Path) -> Written:
 
     from peftlab.encoders.merging import merge
     from peftlab.encoders.plain_folder import name_labels, write_embedder, write_native, write_pooled, write_tokenizer
+    from peftlab.encoders.token_head import without_crf
     from peftlab.evaluation.run_model import full_precision
 
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    model: Any = merge(full_precision(source.folder, source.run)).to(types[source.dtype])
+    model: Any = merge(without_crf(full_precision(source.folder, source.run))).to(types[source.dtype])
     if source.exported.labels and not source.exported.each_token:
         name_labels(model.config, source.exported.labels, multi_label=source.exported.multi_label)
     pooled = source.exported.encoder.pooling != "native"
@@ -73,6 +74,8 @@ def load(folder: Path, exported: Exported) -> Forward:
 
 def usage(exported: Exported) -> str:
     """Return Python that gives `logits` of `texts`, `folder` being the export."""
+    from peftlab.evaluation.export_usage import inputs_code, tags_code
+
     if not exported.labels:
         return (
             "from sentence_transformers import SentenceTransformer\n\n"
@@ -84,23 +87,13 @@ def usage(exported: Exported) -> str:
             "from sentence_transformers import SentenceTransformer\n\n"
             'logits = SentenceTransformer(folder, device="cpu").encode(texts)  # one logit a label, not an embedding'
         )
-    if exported.each_token:
-        return f"""import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer
-
-# Each word is to be read at its first piece, and longer texts in windows, as peftlab predict does.
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForTokenClassification.from_pretrained(folder).eval()
-inputs = tokenizer(texts, truncation=True, max_length={exported.max_length}, padding=True, return_tensors="pt")
-with torch.inference_mode():
-    logits = model(**inputs).logits.float().numpy()  # [texts, tokens, tags]
-tags = [[model.config.id2label[int(tag)] for tag in row] for row in logits.argmax(-1)]"""
+    head = "Token" if exported.each_token else "Sequence"
+    last = "" if exported.each_token else "\nlabels = [model.config.id2label[int(row.argmax())] for row in logits]"
     return f"""import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelFor{head}Classification, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-inputs = tokenizer(texts, truncation=True, max_length={exported.max_length}, padding=True, return_tensors="pt")
+model = AutoModelFor{head}Classification.from_pretrained(folder).eval()
+{inputs_code(exported, "pt")}
 with torch.inference_mode():
-    logits = model(**inputs).logits.float().numpy()
-labels = [model.config.id2label[int(row.argmax())] for row in logits]"""
+    logits = model(**inputs).logits.float().numpy(){last}{tags_code(exported)}"""

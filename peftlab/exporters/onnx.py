@@ -39,6 +39,6 @@ def load(folder: Path, exported: Exported) -> Forward:  # noqa: ARG001 the plug-
 
 def usage(exported: Exported) -> str:
     """Return Python that gives `logits` of `texts`, `folder` being the export."""
-    from peftlab.evaluation.run_graph import USAGE
+    from peftlab.evaluation.run_graph import graph_usage
 
-    return USAGE.format(max_length=exported.max_length)
+    return graph_usage(exported)

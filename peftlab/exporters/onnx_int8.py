@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.tokens import Tokens, pad
-from peftlab.evaluation.agreement import Difference, logit_difference
-from peftlab.evaluation.export_source import Source, Written
+from peftlab.evaluation.agreement import Difference
+from peftlab.evaluation.export_source import Source, Written, comparable
 from peftlab.evaluation.forward import Forward, as_forward, logits_through
 from peftlab.runs.certificate import Dtype, Exported
 
@@ -30,7 +30,6 @@ MAX_DRIFT = None
 
 _CALIBRATION_ROWS = 256
 _AT_ONCE = 16
-_ROWS = 2000
 
 
 def write(source: Source, folder: Path) -> Written:
@@ -43,20 +42,21 @@ def write(source: Source, folder: Path) -> Written:
     from peftlab.encoders.onnx_graph import FILE_NAME, OPSET, quantise_dynamic, quantise_static
     from peftlab.evaluation.run_graph import write_beside_graph, write_run_graph
 
-    rows = source.validation.first(_ROWS)
+    rows = source.validation
     with tempfile.TemporaryDirectory() as scratch:
         graph, *made = (Path(scratch) / f"{name}.onnx" for name in ("fp32", "dynamic", "dynamic 7-bit", "static"))
         merged = write_run_graph(source, graph)
         quantise_dynamic(graph, made[0])
         quantise_dynamic(graph, made[1], seven_bits=True)
         quantise_static(graph, made[2], _batches(rows))
-        truth = logits_through(as_forward(source.run.module, torch.device("cpu")), rows, _AT_ONCE)
+        eager = comparable(as_forward(source.run.module, torch.device("cpu")), source.exported)
+        truth = logits_through(eager, rows, _AT_ONCE)
         found = {path.stem: _distance(source, truth, path, rows) for path in made}
         chosen = min(found, key=lambda name: (found[name].flips, found[name].mean))
         shutil.move(Path(scratch) / f"{chosen}.onnx", folder / FILE_NAME)
     write_beside_graph(source, folder)
     counts = ", ".join(f"{name} {one.flips} flips and mean drift {one.mean:.2g}" for name, one in found.items())
-    note = f"ONNX opset {OPSET}; {chosen} quantisation, chosen on {len(rows):,} validation rows: {counts}."
+    note = f"ONNX opset {OPSET}; {chosen} quantisation, chosen on {found[chosen].rows:,} validation rows: {counts}."
     return Written(merged=merged, loads_with=("onnxruntime",), notes=(note,))
 
 
@@ -70,9 +70,9 @@ def load(folder: Path, exported: Exported) -> Forward:  # noqa: ARG001 the plug-
 
 def usage(exported: Exported) -> str:
     """Return Python that gives `logits` of `texts`, `folder` being the export."""
-    from peftlab.evaluation.run_graph import USAGE
+    from peftlab.evaluation.run_graph import graph_usage
 
-    return USAGE.format(max_length=exported.max_length)
+    return graph_usage(exported)
 
 
 def _batches(tokens: Tokens) -> list[Inputs]:
@@ -85,6 +85,5 @@ def _batches(tokens: Tokens) -> list[Inputs]:
 def _distance(source: Source, truth: NDArray[np.float32], graph: Path, rows: Tokens) -> Difference:
     from peftlab.encoders.onnx_graph import run_graph
 
-    logits = logits_through(run_graph(graph), rows, _AT_ONCE)
-    exported = source.exported
-    return logit_difference(truth, logits, multi_label=exported.multi_label, threshold=exported.threshold)
+    logits = logits_through(comparable(run_graph(graph), source.exported), rows, _AT_ONCE)
+    return source.compare(truth, logits)

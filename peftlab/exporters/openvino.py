@@ -62,10 +62,13 @@ def load(folder: Path, exported: Exported) -> Forward:  # noqa: ARG001 the plug-
 
 def usage(exported: Exported) -> str:
     """Return Python that gives `logits` of `texts`, `folder` being the export."""
+    from peftlab.evaluation.export_usage import inputs_code, tags_code
+
     return f"""import openvino
 from transformers import AutoTokenizer
 
 model = openvino.Core().compile_model(f"{{folder}}/{FILE_NAME}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
 tokenizer = AutoTokenizer.from_pretrained(folder)
-inputs = tokenizer(texts, truncation=True, max_length={exported.max_length}, padding=True, return_tensors="np")
-logits = model({{one.any_name: inputs[one.any_name].astype("int64") for one in model.inputs}})[0]"""
+{inputs_code(exported, "np")}
+logits = model({{one.any_name: inputs[one.any_name].astype("int64") for one in model.inputs}})[0]\
+{tags_code(exported)}"""

@@ -10,7 +10,7 @@ from peftlab.reports.model_card import HUB_ID, table
 from peftlab.reports.wording import bytes_text, check_text, promise_text, stand_in_text
 from peftlab.runs.calibration import FILE_NAME as CALIBRATION
 from peftlab.runs.calibration import Calibration
-from peftlab.runs.certificate import FILE_NAME, REFERENCE, SUMS, Certificate
+from peftlab.runs.certificate import DECODING, FILE_NAME, REFERENCE, SUMS, Certificate, MetricChange
 from peftlab.runs.result import Result
 
 
@@ -83,6 +83,34 @@ def _use(certificate: Certificate, usage: str) -> Sequence[str]:
         *_pairs(certificate),
         meaning,
         "",
+        *_decoding(certificate),
+    ]
+
+
+def _decoding(certificate: Certificate) -> Sequence[str]:
+    """Return how a tagger's logits become tags; nothing for other models."""
+    exported = certificate.exported
+    if not exported.each_token:
+        return []
+    settings = exported.settings
+    how = "Each word gets the tag of its largest logit."
+    if settings.get("decoding") == "constrained":
+        learned = "those that the CRF learned" if settings.get("crf") else "zero"
+        how = (
+            "The tags of a text are those with the largest sum of logits and of scores for the first tag, each tag "
+            f"behind another, and the last tag (Viterbi's algorithm). These scores are {learned}, and minus infinity "
+            f"where IOB2 forbids a tag; they are no part of the model, and lie in `{DECODING}`: `start_transitions` "
+            "[tags], `transitions` [tag before, tag], `end_transitions` [tags]."
+        )
+    return [
+        "## From logits to tags",
+        "",
+        "The model gives logits for every word piece, [texts, pieces, tags]; a word is read at its first piece. " + how,
+        "",
+        f"`peftlab predict .` does this with the files here. It also cuts signs off words and reads texts of more than "
+        f"{exported.max_length} pieces whole, in windows that overlap; the code above cuts texts at white space, and "
+        "leaves out what is beyond that length.",
+        "",
     ]
 
 
@@ -129,8 +157,9 @@ def _certificate(certificate: Certificate) -> Sequence[str]:
         ("predictions that flipped", f"{drift.flips:,} of {drift.rows:,}"),
         (f"test {metric.name} of the run", f"{metric.before:.4f}"),
         (f"test {metric.name} of the export", f"{metric.after:.4f}"),
-        ("right in one only", f"run {metric.only_run_right:,}, export {metric.only_export_right:,}"),
+        ("rows wholly right in one only", f"run {metric.only_run_right:,}, export {metric.only_export_right:,}"),
         ("exact McNemar test", f"p = {metric.p_value:.3g}"),
+        *_difference(metric),
         ("allowed drift", drift_limit),
         ("allowed loss of the metric", "any" if limits.max_drop is None else f"{limits.max_drop:g}"),
         ("size", bytes_text(certificate.size_bytes)),
@@ -158,6 +187,14 @@ def _certificate(certificate: Certificate) -> Sequence[str]:
         "made-up token ids with the logits of run and export, so that `peftlab verify` needs neither run nor data.",
         "",
     ]
+
+
+def _difference(metric: MetricChange) -> Sequence[tuple[str, str]]:
+    found = metric.difference
+    if found is None:
+        return []
+    shown = f"{found.value:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f} (paired bootstrap over rows)"
+    return [(f"difference of {metric.name}", shown)]
 
 
 def _origin(certificate: Certificate) -> Sequence[str]:

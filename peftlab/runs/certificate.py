@@ -15,13 +15,16 @@ from pydantic import Field, JsonValue, ValidationError
 from peftlab.errors import RunError
 from peftlab.runs.files import write_text
 from peftlab.runs.result import Moment
-from peftlab.runs.result_parts import Amount, Count, ResultRecord
+from peftlab.runs.result_parts import Amount, Count, Estimate, ResultRecord
 
 SCHEMA_VERSION = 1
 FILE_NAME = "certificate.json"
 SUMS = "SHA256SUMS"
 REFERENCE = "reference.safetensors"
 """Made-up token ids and the logits that run and export gave on them."""
+
+DECODING = "decoding.safetensors"
+"""What makes answers of logits, where the labels alone do not: a tagger's scores of one tag behind another."""
 
 Dtype = Literal["fp32", "bf16", "fp16", "int8"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -102,7 +105,10 @@ class Drift(ResultRecord):
 
 
 class MetricChange(ResultRecord):
-    """The test metric before and after, with the exact McNemar test on the rows that only one of both gets right."""
+    """The test metric before and after, with two paired tests.
+
+    McNemar's, exact, on the rows that only one of both gets wholly right; the bootstrap of the metric's own difference.
+    """
 
     name: str
     before: float
@@ -112,6 +118,8 @@ class MetricChange(ResultRecord):
     p_value: Share
     """Two-sided, of a difference as large as this where neither is better (McNemar 1947, exact binomial form)."""
     rows: Count
+    difference: Estimate | None = None
+    """`after` minus `before`, with its 95 % interval from resampling rows, both models' together."""
 
 
 class Speed(ResultRecord):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from peftlab.data.tokens import Tokens, tokenise
 from peftlab.errors import DataError, ExportRefused, RunError, UserError
-from peftlab.evaluation.export_source import Source, Written
+from peftlab.evaluation.agreement import Difference, logit_difference
+from peftlab.evaluation.export_source import Source, Written, comparable
 from peftlab.evaluation.forward import Forward, as_forward, logits_through
 from peftlab.evaluation.run_model import RunModel, load_run_model
 from peftlab.recipe.plugins import load_plugin, plugin_names
@@ -34,12 +36,16 @@ from peftlab.runs.files import whole_folder, write_text
 from peftlab.runs.folder import now
 from peftlab.runs.result import Result, read_result
 from peftlab.shipping.calibrating import calibrate_export, rows_again
-from peftlab.shipping.loading import comparable, find_format, load_forward, shown
+from peftlab.shipping.decoding import Decoding, read_decoding, write_decoding
+from peftlab.shipping.loading import find_format, load_forward, shown
 from peftlab.shipping.measuring import measure_drift, measure_metric, measure_speed
 from peftlab.shipping.reference import made_up_tokens, write_reference
 
 MAX_DROP = 0.005
 """Largest loss of the test metric where the user gives none: half a point."""
+Answering = tuple[Forward, Decoding]
+"""A model as a function to logits, and what makes answers of them."""
+_CHOOSING_ROWS = 2000  # validation rows that an exporter may choose and calibrate by
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,8 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class _Tests:
-    """The rows that run and export are compared on, with the task that scores them; `tokens` are those of `encoded`."""
+class _Rows:
+    """Rows that run and export are compared on, with the task that scores them; `tokens` are those of `encoded`."""
 
     splits: Any
     task: ModuleType
@@ -86,15 +92,17 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
     tests, validation = _rows(run, result)
     exported = _describe(exporter, dtype, run, result)
     limits = _limits(exporter, exported, ask)
-    source = Source(ask.run, run, exported, validation, dtype)
+    decoding = tests.task.decoding(run.module, tests.config)
+    source = Source(ask.run, run, exported, validation.tokens, dtype, partial(_apart, validation, decoding))
     with whole_folder(ask.out) as folder:
         say(f"writing {shown(exported.format)} ({dtype}) of {ask.run}")
         written = _write(exporter, source, folder)
+        write_decoding(folder, decoding)
         exported = exported.model_copy(update={"merged": written.merged, "loads_with": written.loads_with})
         forward = load_forward(folder, exported)
-        before, after = comparable(as_forward(run.module, torch.device("cpu")), exported), forward
+        before = comparable(as_forward(run.module, torch.device("cpu")), exported)
         say(f"comparing it with the run on {len(tests.encoded):,} test rows")
-        drift, metric, tested = _compared(before, after, exported, tests)
+        drift, metric, tested = _compared((before, decoding), (forward, read_decoding(folder)), exported, tests)
         if (reason := beyond(limits, drift, metric)) is not None:
             raise ExportRefused(f"the export is refused and nothing was written: {reason}")
         calibration = None
@@ -105,8 +113,8 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
             own = logits_through(forward, tokens, exported.batch_size), rows.labels
             calibration = calibrate_export(folder, promised, own, tested, tests.splits)
         vocabulary = run.module.config.vocab_size  # type: ignore[union-attr] # a transformers configuration
-        reference_tokens = made_up_tokens(run.tokenizer, int(vocabulary), exported.max_length)  # type: ignore[arg-type]
-        reference = write_reference(folder, reference_tokens, before, after, dtype)
+        made_up = made_up_tokens(run.tokenizer, int(vocabulary), exported.max_length)  # type: ignore[arg-type]
+        reference = write_reference(folder, made_up, (before, forward), decoding, dtype)
         hashed = file_hashes(folder)
         certificate = Certificate(
             exported=exported,
@@ -130,7 +138,7 @@ def export_run(ask: Ask, say: Callable[[str], None]) -> Certificate:
     return certificate
 
 
-def compare_again(folder: Path, export: Forward, certificate: Certificate) -> tuple[Drift, MetricChange]:
+def compare_again(folder: Path, export: Answering, certificate: Certificate) -> tuple[Drift, MetricChange]:
     """Compare an export with the run in `folder` once more; ExportRefused where it exceeds the certificate's limits.
 
     Raises RunError where it is another run, by its recipe.
@@ -142,7 +150,8 @@ def compare_again(folder: Path, export: Forward, certificate: Certificate) -> tu
         raise RunError(f"the run in {folder} is not the one that was exported: its recipe has another hash")
     run = load_run_model(folder, torch.device("cpu"))
     tests, _ = _rows(run, result)
-    before = comparable(as_forward(run.module, torch.device("cpu")), certificate.exported)
+    forward = comparable(as_forward(run.module, torch.device("cpu")), certificate.exported)
+    before = forward, tests.task.decoding(run.module, tests.config)
     drift, metric, _ = _compared(before, export, certificate.exported, tests)
     if (reason := beyond(certificate.limits, drift, metric)) is not None:
         raise ExportRefused(reason)
@@ -194,8 +203,6 @@ def _check_task(exporter: ModuleType, run: RunModel) -> None:
     if known != "all" and own not in known:
         instead = f"formats that work: {', '.join(map(shown, known))}" if known else "ship the run folder itself"
         raise UserError(f"runs of the task {task!r} have no {shown(own)} export; {instead}")
-    if (why := load_plugin("tasks", task).unfit_for_export(run.recipe.task.config)) is not None:
-        raise UserError(f"the run in {run.recipe.path.parent} has no export: {why}")
 
 
 def _write(exporter: ModuleType, source: Source, folder: Path) -> Written:
@@ -218,8 +225,8 @@ def _refusal(exporter: ModuleType, run: RunModel, why: str, takes: set[str]) -> 
     )
 
 
-def _rows(run: RunModel, result: Result) -> tuple[_Tests, Tokens]:
-    """Return the test rows, which must be those of the run, and the validation rows."""
+def _rows(run: RunModel, result: Result) -> tuple[_Rows, _Rows]:
+    """Return the test rows, which must be those of the run, and the first validation rows."""
     task, config = load_plugin("tasks", run.recipe.task.name), run.recipe.task.config
     splits = task.load_splits(run.recipe, config)
     if result.data is None or splits.fingerprint != result.data.fingerprint:
@@ -228,8 +235,12 @@ def _rows(run: RunModel, result: Result) -> tuple[_Tests, Tokens]:
             "differ), so the export cannot be compared with it; restore the files"
         )
     again = run.recipe.model_copy(update={"encoder": run.encoder})
-    test, validation = (task.encode(run.tokenizer, split, again) for split in (splits.test, splits.validation))
-    return _Tests(splits, task, config, test, task.tokens(test)), task.tokens(validation)
+    test = task.encode(run.tokenizer, splits.test, again)
+    validation = task.encode(run.tokenizer, splits.validation, again).first(_CHOOSING_ROWS)
+    return (
+        _Rows(splits, task, config, test, task.tokens(test)),
+        _Rows(splits, task, config, validation, task.tokens(validation)),
+    )
 
 
 def _describe(exporter: ModuleType, dtype: Dtype, run: RunModel, result: Result) -> Exported:
@@ -279,18 +290,30 @@ def _asked(limit: float | None) -> float | None:
 
 
 def _compared(
-    before: Forward, after: Forward, exported: Exported, tests: _Tests
+    before: Answering, after: Answering, exported: Exported, tests: _Rows
 ) -> tuple[Drift, MetricChange, NDArray[np.float32]]:
     """Return how `after` differs from `before` on the test rows, and what the task reads from its logits there."""
-    task, splits, config = tests.task, tests.splits, tests.config
-    first, second = (
-        task.read(logits_through(forward, tests.tokens, exported.batch_size), tests.encoded)
-        for forward in (before, after)
+    (first, told, one), (second, telling, other) = (
+        _answers(tests, logits_through(forward, tests.tokens, exported.batch_size), decoding)
+        for forward, decoding in (before, after)
     )
-    outputs = [task.outputs_of(read, tests.encoded, splits, config) for read in (first, second)]
-    decided = tuple(task.predicted(one, splits, config) for one in outputs)
-    drift = measure_drift(first, second, (decided[0], decided[1]))
-    return drift, measure_metric(outputs[0], outputs[1], splits, task, config), second
+    metric = measure_metric(told, telling, tests.splits, tests.task, tests.config)
+    return measure_drift(first, second, (one, other)), metric, second
+
+
+def _apart(rows: _Rows, decoding: Decoding, before: NDArray[np.float32], after: NDArray[np.float32]) -> Difference:
+    """Return how far two models' logits of the tokens of `rows` are apart, and what is decided otherwise."""
+    (first, _, one), (second, _, other) = (_answers(rows, logits, decoding) for logits in (before, after))
+    return logit_difference(first, second, (one, other))
+
+
+def _answers(
+    rows: _Rows, logits: NDArray[np.float32], decoding: Decoding
+) -> tuple[NDArray[np.float32], Any, Sequence[Any]]:
+    """Return what the task reads of a model's logits, what it scores, and what it decides."""
+    read = rows.task.read(logits, rows.encoded)
+    outputs = rows.task.outputs_of(read, rows.encoded, rows.splits, rows.config, decoding)
+    return read, outputs, rows.task.predicted(outputs, rows.splits, rows.config)
 
 
 def _versions(exporter: ModuleType) -> dict[str, str]:

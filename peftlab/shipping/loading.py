@@ -10,12 +10,14 @@ from typing import Any
 
 from peftlab.encoders.load import load_tokenizer
 from peftlab.errors import MissingPackage, RunError, UserError
-from peftlab.evaluation.forward import Forward, each_token
+from peftlab.evaluation.export_source import comparable
+from peftlab.evaluation.forward import Forward
 from peftlab.evaluation.predictor import Predictor
 from peftlab.recipe.plugins import load_plugin, plugin_names
 from peftlab.runs.calibration import FILE_NAME as CALIBRATION
 from peftlab.runs.calibration import export_calibration
 from peftlab.runs.certificate import Exported, read_certificate
+from peftlab.shipping.decoding import read_decoding
 
 
 def find_format(name: str) -> ModuleType:
@@ -63,16 +65,12 @@ def load_forward(folder: Path, exported: Exported) -> Forward:
     return forward
 
 
-def comparable(forward: Forward, exported: Exported) -> Forward:
-    """Return `forward` so that its logits have one shape a row in every batch."""
-    return each_token(forward, exported.max_length) if exported.each_token else forward
-
-
 def load_export(folder: Path) -> Any:
     """Load the export in `folder`, of any format, as its task's predictor; RunError where it is none, or broken."""
     certificate = read_certificate(folder)
     exported = certificate.exported
     calibration = export_calibration(folder, certificate.files.get(CALIBRATION))
     forward = load_forward(folder, exported)
-    made = load_plugin("tasks", exported.task).exported_predictor(exported, forward, load_tokenizer(folder))
+    task, tokenizer = load_plugin("tasks", exported.task), load_tokenizer(folder)
+    made = task.exported_predictor(exported, forward, tokenizer, read_decoding(folder))
     return replace(made, calibration=calibration) if isinstance(made, Predictor) else made

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.tokens import Tokens, pad
-from peftlab.evaluation.agreement import gap
+from peftlab.evaluation.agreement import logit_difference
 from peftlab.evaluation.forward import Forward
 from peftlab.evaluation.paired import mcnemar
 from peftlab.runs.certificate import Drift, MetricChange, Speed
 from peftlab.runs.environment import processor_name
+from peftlab.runs.result_parts import Estimate
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -25,17 +26,16 @@ WARM_UP, SINGLE_CALLS, BATCH_CALLS = 10, 100, 5
 
 def measure_drift(before: NDArray[np.float32], after: NDArray[np.float32], decided: tuple[Any, Any]) -> Drift:
     """Compare logits of run and export on the same rows; `decided`: what each says of every row."""
-    largest, mean = gap(before, after)
-    flips = sum(one != other for one, other in zip(*decided, strict=True))
-    scale = float(np.abs(before).max(initial=0.0))
-    return Drift(max=largest, mean=mean, largest_logit=scale, flips=flips, rows=len(decided[0]))
+    found = logit_difference(before, after, decided)
+    return Drift(max=found.max, mean=found.mean, largest_logit=found.largest, flips=found.flips, rows=found.rows)
 
 
 def measure_metric(before: Any, after: Any, splits: Any, task: ModuleType, config: Any) -> MetricChange:
-    """Score run and export on the test split, and test the difference on the rows that only one gets right."""
+    """Score run and export on the test split, and test the difference, row by row and as a whole."""
     name, test = task.DEFAULT_METRIC, splits.test
     right = [task.right(outputs, test, splits, config) for outputs in (before, after)]
     compared = mcnemar(right[0], right[1])
+    gained = task.difference(before, after, test, splits, config)
     return MetricChange(
         name=name,
         before=float(task.point_metrics(before, test, splits, config)[name]),
@@ -44,6 +44,7 @@ def measure_metric(before: Any, after: Any, splits: Any, task: ModuleType, confi
         only_export_right=compared.only_second,
         p_value=compared.exact,
         rows=len(test),
+        difference=Estimate(value=gained.value, low=gained.low, high=gained.high, n=gained.n),
     )
 
 

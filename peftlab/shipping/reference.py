@@ -17,10 +17,12 @@ from peftlab.data.tokens import Tokens
 from peftlab.errors import RunError
 from peftlab.evaluation.forward import Forward, logits_through
 from peftlab.runs.certificate import REFERENCE, Dtype, Reference
+from peftlab.shipping.decoding import Decoding
 
 ROWS = 16
 BATCH = 4
 LONGEST = 64
+_DECODING = "decoding."
 
 # Largest difference between two machines' arithmetic, relative to the largest logit. Kernels for 8 bit differ between
 # processors (some saturate sums of products), and half precision is summed in other orders.
@@ -29,11 +31,15 @@ _TOLERANCE: dict[Dtype, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int
 
 @dataclass(frozen=True)
 class Rows:
-    """Reference rows with the logits [rows, labels] that run and export gave when the export was made."""
+    """Reference rows with the logits [rows, labels] that run and export gave when the export was made.
+
+    `decoding`: that of the run.
+    """
 
     tokens: Tokens
     run: NDArray[np.float32]
     export: NDArray[np.float32]
+    decoding: Decoding
 
 
 def made_up_tokens(tokenizer: Any, vocabulary: int, max_length: int) -> Tokens:
@@ -55,12 +61,15 @@ def made_up_tokens(tokenizer: Any, vocabulary: int, max_length: int) -> Tokens:
     )
 
 
-def write_reference(folder: Path, tokens: Tokens, run: Forward, export: Forward, dtype: Dtype) -> Reference:
-    """Write the rows with both models' logits, and return what the certificate says of them."""
+def write_reference(
+    folder: Path, tokens: Tokens, models: tuple[Forward, Forward], decoding: Decoding, dtype: Dtype
+) -> Reference:
+    """Write the rows with the logits of run and export, and return what the certificate says of them."""
     from safetensors.numpy import save_file
 
-    before, after = logits_through(run, tokens, BATCH), logits_through(export, tokens, BATCH)
+    before, after = (logits_through(forward, tokens, BATCH) for forward in models)
     tensors = {"input_ids": tokens.ids, "starts": tokens.starts, "run_logits": before, "export_logits": after}
+    tensors |= {f"{_DECODING}{name}": values for name, values in decoding.items()}
     tensors["padding"] = np.asarray([tokens.pad_id, tokens.pad_left], np.int64)
     if tokens.segments is not None:
         tensors["token_type_ids"] = tokens.segments
@@ -84,7 +93,8 @@ def read_reference(folder: Path) -> Rows:
             pad_id=int(padding[0]),
             pad_left=bool(padding[1]),
         )
-        return Rows(tokens, tensors["run_logits"], tensors["export_logits"])
+        decoding = {name.removeprefix(_DECODING): own for name, own in tensors.items() if name.startswith(_DECODING)}
+        return Rows(tokens, tensors["run_logits"], tensors["export_logits"], decoding)
     except (OSError, KeyError, SafetensorError) as error:
         raise RunError(f"{folder / REFERENCE} cannot be read ({type(error).__name__})") from error
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peftlab.errors import MissingPackage, PeftlabError
-from peftlab.runs.certificate import FILE_NAME, broken_file, read_certificate
+from peftlab.runs.certificate import DECODING, FILE_NAME, broken_file, read_certificate
+from peftlab.shipping.decoding import read_decoding, same_decoding
 from peftlab.shipping.loading import load_forward, shown
 from peftlab.shipping.reference import read_reference, reference_differences
 
@@ -46,18 +47,21 @@ def _logits(folder: Path, run: Path | None) -> Verdict:
     certificate = read_certificate(folder)
     exported, allowed = certificate.exported, certificate.reference.tolerance
     forward = load_forward(folder, exported)
-    from_export, from_run = reference_differences(read_reference(folder), forward)
+    rows, decoding = read_reference(folder), read_decoding(folder)
+    from_export, from_run = reference_differences(rows, forward)
     if not from_export <= allowed:
         sentence = (
             f"{folder} does not compute what it did when it was made: a logit of its reference rows is off by "
             f"{from_export:.3g}, allowed is {allowed:.3g}"
         )
         return Verdict(False, sentence, from_export, from_run)
+    if not same_decoding(rows.decoding, decoding):
+        return Verdict(False, f"{folder} does not decode as its run did: {DECODING} is another", from_export, from_run)
     also = ""
     if run is not None:
         from peftlab.shipping.exporting import compare_again
 
-        drift, metric = compare_again(run, forward, certificate)
+        drift, metric = compare_again(run, (forward, decoding), certificate)
         also = (
             f"; on {metric.rows:,} test rows of {run}: largest drift {drift.max:.3g}, {drift.flips} flips, "
             f"{metric.name} {metric.before:.4f} before and {metric.after:.4f} after"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from peftlab.encoders.load import LoadedEncoder
     from peftlab.evaluation.classification_scores import Scores
     from peftlab.evaluation.forward import Forward, Passes
+    from peftlab.evaluation.intervals import Interval
     from peftlab.evaluation.predictor import Predictor
     from peftlab.evaluation.run_model import RunModel
     from peftlab.recipe.crosschecks import Draft
@@ -242,9 +243,9 @@ def predictor(run: RunModel, device: torch.device, against: Path | None) -> Pred
     return encoder_classifier(run, device)
 
 
-def unfit_for_export(config: Config) -> str | None:  # noqa: ARG001 the contract
-    """Return nothing: every setting can be exported."""
-    return None
+def decoding(model: nn.Module, config: Config) -> dict[str, NDArray[np.float32]]:  # noqa: ARG001 the contract
+    """Return nothing: the logits say which label it is."""
+    return {}
 
 
 def tokens(encoded: Tokens) -> Tokens:
@@ -262,6 +263,7 @@ def outputs_of(
     encoded: Tokens,  # noqa: ARG001 the contract
     splits: Splits,  # noqa: ARG001 the contract
     config: Config,  # noqa: ARG001 the contract
+    decoding: Mapping[str, NDArray[np.float32]],  # noqa: ARG001 the contract
 ) -> NDArray[np.float32]:
     """Return what is scored of the logits that were read: themselves."""
     return read
@@ -274,7 +276,22 @@ def right(outputs: NDArray[np.float32], split: Split, splits: Splits, config: Co
     return rows_right(outputs, split.labels, multi_label=splits.multi_label, threshold=config.threshold)
 
 
-def exported_predictor(exported: Exported, forward: Forward, tokenizer: Any) -> Predictor:
+def difference(
+    before: NDArray[np.float32], after: NDArray[np.float32], split: Split, splits: Splits, config: Config
+) -> Interval:
+    """Return the accuracy of `after` minus that of `before`, with its paired 95 % interval."""
+    from peftlab.evaluation.paired import paired_bootstrap
+
+    first, second = (right(outputs, split, splits, config).astype(np.float64) for outputs in (before, after))
+    return paired_bootstrap(second, first)
+
+
+def exported_predictor(
+    exported: Exported,
+    forward: Forward,
+    tokenizer: Any,
+    decoding: Mapping[str, NDArray[np.float32]],  # noqa: ARG001 the contract
+) -> Predictor:
     """Return what `predict` asks of an export: texts to labels and probabilities."""
     from peftlab.data.tokens import tokenise
     from peftlab.evaluation.forward import logits_through

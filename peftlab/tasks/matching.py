@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from peftlab.data.tokens import Objective, Tokens
     from peftlab.encoders.load import LoadedEncoder
     from peftlab.evaluation.forward import Forward, Passes
+    from peftlab.evaluation.intervals import Interval
     from peftlab.evaluation.match_predictor import MatchPredictor
     from peftlab.evaluation.match_scores import Embedded, MatchScores
     from peftlab.evaluation.run_model import RunModel
@@ -255,9 +256,9 @@ def predictor(run: RunModel, device: torch.device, against: Path | None) -> Matc
     return MatchPredictor(embed, texts, embed(texts), config.shown, data.text)
 
 
-def unfit_for_export(config: Config) -> str | None:  # noqa: ARG001 the contract
-    """Return nothing: every setting can be exported."""
-    return None
+def decoding(model: nn.Module, config: Config) -> dict[str, NDArray[np.float32]]:  # noqa: ARG001 the contract
+    """Return nothing: candidates are ranked by the embeddings alone."""
+    return {}
 
 
 def tokens(encoded: MatchTokens) -> Tokens:
@@ -277,6 +278,7 @@ def outputs_of(
     encoded: MatchTokens,
     splits: MatchSplits,  # noqa: ARG001 the contract
     config: Config,  # noqa: ARG001
+    decoding: Mapping[str, NDArray[np.float32]],  # noqa: ARG001
 ) -> Embedded:
     """Return the embeddings that were read, [queries and candidates, hidden size], apart."""
     from peftlab.evaluation.match_scores import Embedded
@@ -296,7 +298,28 @@ def right(
     return np.asarray(row_metrics(outputs, split)[:, 0] > 0)
 
 
-def exported_predictor(exported: Exported, forward: Forward, tokenizer: Any) -> Any:  # noqa: ARG001 the contract
+def difference(
+    before: Embedded,
+    after: Embedded,
+    split: MatchSplit,
+    splits: MatchSplits,  # noqa: ARG001 the contract
+    config: Config,  # noqa: ARG001
+) -> Interval:
+    """Return the mean reciprocal rank of `after` minus that of `before`, with its paired 95 % interval."""
+    from peftlab.evaluation.match_scores import METRICS as NAMES
+    from peftlab.evaluation.match_scores import row_metrics
+    from peftlab.evaluation.paired import paired_bootstrap
+
+    place = NAMES.index(DEFAULT_METRIC)
+    return paired_bootstrap(row_metrics(after, split)[:, place], row_metrics(before, split)[:, place])
+
+
+def exported_predictor(
+    exported: Exported,  # noqa: ARG001 the contract
+    forward: Forward,  # noqa: ARG001
+    tokenizer: Any,  # noqa: ARG001
+    decoding: Mapping[str, NDArray[np.float32]],  # noqa: ARG001
+) -> Any:
     """Raise UserError: an export gives embeddings, to be ranked by whoever loads it."""
     from peftlab.errors import UserError
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.errors import RunError
 from peftlab.recipe.plugins import load_plugin
 from peftlab.recipe.records import Fraction, Record
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from peftlab.evaluation.entity_predictor import EntityPredictor
     from peftlab.evaluation.entity_scores import EntityScores
     from peftlab.evaluation.forward import Forward, Passes
+    from peftlab.evaluation.intervals import Interval
     from peftlab.evaluation.run_model import RunModel
     from peftlab.recipe.crosschecks import Draft
     from peftlab.recipe.records import Recipe
@@ -41,7 +43,7 @@ HUB_METRICS = {"entity_f1": "f1", "entity_precision": "precision", "entity_recal
 ANSWER = "`entities`, each with `type`, `start`, `end` (characters of the text) and `text`"
 BUILTIN_SETS = ("entities-en", "entities-zh")
 SOLVERS = ("gradient",)
-EXPORTS = ("adapter", "merged")
+EXPORTS = "all"
 EACH_TOKEN = True
 FEATURES: tuple[str, ...] = ()
 METRICS: tuple[str, ...] = (
@@ -167,7 +169,7 @@ def objective(
 
     from peftlab.data.tagged import gold
     from peftlab.data.tokens import Batch, Objective
-    from peftlab.encoders.token_head import crf_of
+    from peftlab.encoders.token_head import crf_of, sentence_losses
 
     tags, crf, smoothing = gold(splits, splits.train), crf_of(model), _config(recipe).label_smoothing
 
@@ -184,26 +186,6 @@ def objective(
         return sentence_losses(logits, targets, crf, smoothing)
 
     return Objective(batch=batch, row_losses=losses, row_weights=encoded.counts.astype(np.float32))
-
-
-def sentence_losses(logits: Tensor, targets: Tensor, crf: Any, smoothing: float) -> Tensor:
-    """Return the loss of each sentence by word, [sentences], in fp32.
-
-    `logits`: [windows, tokens, tags]; `targets`: see `objective`. By `crf`, a CRF of pytorch-crf, or by cross-entropy
-    where that is None.
-    """
-    from torch.nn import functional
-
-    scores = logits.float().reshape(-1, logits.shape[-1])
-    mask = targets[..., 1] >= 0
-    emissions = scores[targets[..., 0].clamp(min=0)]
-    gold = targets[..., 1].clamp(min=0)
-    counts = mask.sum(1).clamp(min=1)
-    if crf is not None:
-        by_sequence: Tensor = -crf(emissions, gold, mask, reduction="none") / counts
-        return by_sequence
-    each = functional.cross_entropy(emissions.transpose(1, 2), gold, reduction="none", label_smoothing=smoothing)
-    return (each * mask).sum(1) / counts
 
 
 def logits(
@@ -296,14 +278,15 @@ def predictor(run: RunModel, device: torch.device, against: Path | None) -> Enti
     return EntityPredictor(tagger, _config(run.recipe).units == "characters", run.recipe.data.text)
 
 
-def unfit_for_export(config: Config) -> str | None:
-    """Return why a run has no export: no format of others decodes by a CRF."""
-    if not config.crf:
-        return None
-    return (
-        "no plain format holds the transitions of its CRF, without which its logits decode to other tags; ship the run "
-        "folder itself, or train with task.crf = false"
-    )
+def decoding(model: nn.Module, config: Config) -> dict[str, NDArray[np.float32]]:
+    """Return what makes tags of logits: scores of one tag behind another, minus infinity where IOB2 forbids it.
+
+    Learned by the CRF, zeros without one; nothing where each word gets its own best tag.
+    """
+    from peftlab.encoders.token_head import crf_of, tags_of
+    from peftlab.evaluation.tag_decoding import decoder, decoding_scores
+
+    return {} if config.decoding == "greedy" else decoding_scores(decoder(tags_of(model), crf_of(model)))
 
 
 def tokens(encoded: WordPieces) -> Tokens:
@@ -317,9 +300,15 @@ def read(logits: NDArray[np.float32], encoded: WordPieces) -> NDArray[np.float32
     return words
 
 
-def outputs_of(read: NDArray[np.float32], encoded: WordPieces, splits: TaggedSplits, config: Config) -> Outputs:
-    """Return the decoded tags from the logits of all words, without a CRF."""
-    return _from_words(read, encoded, splits.tag_names, config)
+def outputs_of(
+    read: NDArray[np.float32],
+    encoded: WordPieces,
+    splits: TaggedSplits,  # noqa: ARG001 the contract
+    config: Config,  # noqa: ARG001
+    decoding: Mapping[str, NDArray[np.float32]],
+) -> Outputs:
+    """Return the decoded tags from the logits of all words."""
+    return _from_words(read, encoded, decoding)
 
 
 def right(
@@ -333,27 +322,49 @@ def right(
     return np.asarray([list(own) == told for own, told in zip(split.tags, named, strict=True)], np.bool_)
 
 
-def exported_predictor(exported: Exported, forward: Forward, tokenizer: Any) -> EntityPredictor:
-    """Return what `predict` asks of an export: texts to entities with their places."""
+def difference(
+    before: Outputs,
+    after: Outputs,
+    split: TaggedSplit,
+    splits: TaggedSplits,
+    config: Config,  # noqa: ARG001 the contract
+) -> Interval:
+    """Return the entity F1 of `after` minus that of `before`, with its paired 95 % interval over sentences."""
+    from peftlab.evaluation.entity_scores import f1_difference
+
+    return f1_difference(split.tags, *(_named(outputs, splits.tag_names) for outputs in (before, after)))
+
+
+def exported_predictor(
+    exported: Exported, forward: Forward, tokenizer: Any, decoding: Mapping[str, NDArray[np.float32]]
+) -> EntityPredictor:
+    """Return what `predict` asks of an export: texts to entities with their places.
+
+    Raises RunError where what it is to be decoded by is not there.
+    """
     from peftlab.data.word_pieces import cut_words
     from peftlab.evaluation.entity_predictor import EntityPredictor
     from peftlab.evaluation.forward import logits_through
 
     config, names = Config.model_validate(exported.settings), exported.labels
+    if config.decoding == "constrained" and not decoding:
+        raise RunError("the export lacks decoding.safetensors, by which its tags are decoded; export the run again")
 
     def tagger(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         encoded = cut_words(tokenizer, sentences, exported.max_length, config.overlap)
         logits = logits_through(forward, encoded.windows, exported.batch_size)
-        return _named(_from_words(read(logits, encoded), encoded, names, config), names)
+        return _named(_from_words(read(logits, encoded), encoded, decoding), names)
 
     return EntityPredictor(tagger, config.units == "characters", exported.text_column)
 
 
-def _from_words(words: NDArray[np.float32], encoded: WordPieces, names: Sequence[str], config: Config) -> Outputs:
-    from peftlab.evaluation.tag_decoding import decode, decoder
+def _from_words(
+    words: NDArray[np.float32], encoded: WordPieces, decoding: Mapping[str, NDArray[np.float32]]
+) -> Outputs:
+    from peftlab.evaluation.tag_decoding import decode, decoder_with
 
     parts = [words[start:end] for start, end in pairwise(encoded.words)]
-    return Outputs(decode(parts, None if config.decoding == "greedy" else decoder(names)))
+    return Outputs(decode(parts, decoder_with(decoding) if decoding else None))
 
 
 def _encode(tokenizer: Any, sentences: Sequence[Sequence[str]], recipe: Recipe) -> WordPieces:

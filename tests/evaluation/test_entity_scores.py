@@ -10,7 +10,7 @@ from seqeval.metrics import classification_report, f1_score
 from seqeval.scheme import IOB2
 
 from peftlab.data.tag_schemes import to_iob2
-from peftlab.evaluation.entity_scores import METRICS, point_metrics, score_entities
+from peftlab.evaluation.entity_scores import METRICS, f1_difference, point_metrics, score_entities
 from peftlab.runs.result import scored
 
 GOLD = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "O"], ["B-ORG", "I-ORG", "B-PER"]]
@@ -82,3 +82,14 @@ def test_what_a_result_gets_is_plain_json_with_tables() -> None:
     assert [table.columns[0] for table in told.tables] == ["type", "tag"]
     assert [row[0] for row in told.tables[0].rows] == ["LOC", "ORG", "PER", "micro avg", "macro avg", "weighted avg"]
     assert told.facts["entities scored by"].startswith("seqeval ")
+
+
+def test_the_difference_of_two_taggers_is_paired_by_sentence() -> None:
+    """Equal taggers differ by nothing; one that misses a fifth of the sentences differs by the F1 that it loses."""
+    gold = [["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG"], ["O", "O"], ["B-PER"], ["B-LOC", "O"]] * 8
+    worse = [list(tags) if place % 5 else ["O"] * len(tags) for place, tags in enumerate(gold)]
+    none = f1_difference(gold, worse, worse)
+    assert (none.value, none.low, none.high, none.n) == (0.0, 0.0, 0.0, 40)
+    found = f1_difference(gold, gold, worse)
+    assert found.value == pytest.approx(f1_score(gold, worse, mode="strict", scheme=IOB2) - 1.0)
+    assert found.low < found.value < found.high < 0

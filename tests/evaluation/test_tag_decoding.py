@@ -83,7 +83,7 @@ def test_sentences_of_other_lengths_do_not_change_a_sentence() -> None:
 @pytest.mark.parametrize("crf", [True, False])
 def test_the_loss_of_a_sentence_does_not_depend_on_its_neighbours_or_on_padding(crf: bool) -> None:
     """By word: the negative log-likelihood over the words of the sentence, or the mean cross-entropy."""
-    from peftlab.tasks.tagging import sentence_losses
+    from peftlab.encoders.token_head import sentence_losses
 
     torch.manual_seed(0)
     size = len(NAMES)

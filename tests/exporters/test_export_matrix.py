@@ -17,10 +17,12 @@ from export_cases import ATTACHING, CASES, CORE, FORMATS, MATRIX, Case, Export, 
 
 from peftlab import export, predict, verify
 from peftlab.encoders.merging import CannotMerge, merge
+from peftlab.evaluation.forward import as_forward
 from peftlab.evaluation.predictor import load_predictor
 from peftlab.evaluation.run_model import load_run_model
 from peftlab.recipe.plugins import load_plugin
 from peftlab.runs.certificate import read_certificate
+from peftlab.runs.folder import run_recipe
 
 TEXTS = ["where is my parcel", "refund the invoice please", "screen"]
 
@@ -32,7 +34,7 @@ sys.modules["peftlab"] = None
 for code in json.load(sys.stdin):
     names = {}
     exec(code, names)
-    print(json.dumps(names["logits"].tolist()))
+    print(json.dumps([names["logits"].tolist(), names.get("tags")]))
 assert sys.modules["peftlab"] is None
 """
 
@@ -54,6 +56,22 @@ def merges(case: Case, run: Path) -> bool:
     except CannotMerge:
         return False
     return True
+
+
+def logits_of_run(run: Path) -> Any:
+    """Return the run's own logits of TEXTS; of a tagger [texts, tokens, tags], zeros behind the end of a text."""
+    if run_recipe(run).task.name == "classification":
+        return load_predictor(run).logits(TEXTS, None)
+    model = load_run_model(run, torch.device("cpu"))
+    inputs = model.tokenizer(TEXTS, padding=True, return_tensors="np")
+    logits = as_forward(model.module, torch.device("cpu"))(inputs)
+    return logits * inputs["attention_mask"][..., None]
+
+
+def tags_of_run(run: Path) -> list[list[str]]:
+    """Return the tags that the run gives the words of TEXTS."""
+    tagger = load_predictor(run).tagger
+    return [list(tags) for tags in tagger([text.split() for text in TEXTS])]
 
 
 def test_lora_merges(finished_run: Run) -> None:
@@ -82,7 +100,11 @@ def test_an_export_is_within_its_certificate_and_verifies(
     limit = {"adapter": 0.0, "merged": 1e-5, "onnx": 1e-4, "openvino": 1e-4}.get(to)
 
     assert certificate.exported.format == to
-    assert certificate.drift.rows == certificate.metric.rows == 24
+    assert certificate.drift.rows == certificate.metric.rows == (16 if case.task == "tagging" else 24)
+    changed = certificate.metric.difference
+    assert changed is not None
+    assert changed.low <= changed.value <= changed.high
+    assert changed.value == pytest.approx(certificate.metric.after - certificate.metric.before)
     # The certificate's limit grows with the logits; here it is nearly the absolute one, which is held below.
     assert 0 < certificate.drift.largest_logit < 2
     if limit is not None and certificate.exported.dtype == "fp32":
@@ -103,7 +125,7 @@ def test_an_export_is_within_its_certificate_and_verifies(
 def plain_logits(
     finished_run: Run, exported: Export, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[Case, str], Any]:
-    """Return the logits of TEXTS that each export's README computes without peftlab, from another folder."""
+    """Return the logits of TEXTS that each export's README computes without peftlab, from another folder, and tags."""
     keys = [(case, to) for case, to in MATRIX if usable(case, finished_run(case), to)]
     keys = [key for key in keys if "peftlab" not in read_certificate(exported(*key)).exported.loads_with]
     codes = []
@@ -130,16 +152,19 @@ def test_each_format_loads_in_a_process_without_peftlab(
     case: Case, plain_logits: dict[tuple[Case, str], Any], finished_run: Run
 ) -> None:
     """By the code of its own README: fp32 weights within 1e-5, graphs within 1e-4, 8 bit within a tenth."""
-    truth = load_predictor(finished_run(case)).logits(TEXTS, None)
+    truth = logits_of_run(finished_run(case))
     formats = [to for other, to in plain_logits if other == case]
 
     assert set(formats) >= ({"onnx", "onnx_int8", "openvino"} if case.method in CORE else {"onnx"})
     for to in formats:
-        drift = np.abs(np.asarray(plain_logits[case, to]) - truth).max()
+        logits, tags = plain_logits[case, to]
+        drift = np.abs(np.asarray(logits)[truth != 0] - truth[truth != 0]).max()
         limit = {"merged": 1e-5, "adapter": 1e-5, "onnx": 1e-4, "openvino": 1e-4}.get(
             to, 0.1 * float(np.abs(truth).max())
         )
         assert drift <= limit, (to, drift)
+        if case.task == "tagging" and to != "onnx_int8":
+            assert tags == tags_of_run(finished_run(case)), to
 
 
 @pytest.mark.parametrize("case", [Case("lora"), Case("full")], ids=str)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from export_cases import FORMATS, Case, Export, Run
+from export_cases import FORMATS, Case, Export, Run, tagger
 from safetensors.torch import load_file, save_file
 
 from peftlab import export, verify
@@ -55,12 +55,12 @@ def without_layer(path: Path, layer: int, like: Path | None) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize(("case", "to"), [*((LORA, to) for to in FORMATS), (tagger("lora"), "onnx")], ids=str)
 def test_one_flipped_byte_in_any_file_is_caught_and_the_file_named(
-    to: str, copy_of: Export, capsys: pytest.CaptureFixture[str]
+    case: Case, to: str, copy_of: Export, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the weights, the tokenizer, the card, the reference rows, the certificate and the sums themselves."""
-    folder = copy_of(LORA, to)
+    folder = copy_of(case, to)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         whole = path.read_bytes()
         middle = len(whole) // 2
@@ -110,6 +110,8 @@ WITHOUT_A_LAYER = (
     *((Case("ia3"), to) for to in ("adapter", "merged", "onnx")),
     *((Case("bottleneck"), to) for to in ("adapter", "onnx")),
     *((Case("full"), to) for to in ("merged", "onnx")),
+    *((tagger("lora"), to) for to in ("adapter", "merged", "openvino")),
+    (tagger("bottleneck"), "onnx"),
 )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_words import FILLER, TOPICS
+from tiny_sentences import write_tiny_sentences
 
 from peftlab import train
 from peftlab.cli import main
@@ -24,28 +23,10 @@ LONG = 2000
 METHODS = {"lora": "true", "adalora": "true", "bottleneck": "false", "full": "true"}
 
 
-def sentence(draw: random.Random, words: int) -> dict[str, Any]:
-    """Return a sentence whose logistics words are entities of one or two tokens."""
-    tokens: list[str] = []
-    tags: list[str] = []
-    while len(tokens) < words:
-        kind = draw.choice(["", "logistics", "payment"])
-        found = (
-            draw.sample(TOPICS["en"][kind].split(), draw.randint(1, 2)) if kind else [draw.choice(FILLER["en"].split())]
-        )
-        tokens += found
-        tags += [f"B-{kind}", *[f"I-{kind}"] * (len(found) - 1)] if kind else ["O"]
-    return {"tokens": tokens[:words], "tags": tags[:words]}
-
-
 @pytest.fixture(scope="module")
 def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 40, 16 and 16 sentences; the first test sentence has 2,000 words."""
-    folder, draw = tmp_path_factory.mktemp("sentences"), random.Random(0)
-    for name, rows in (("train", 40), ("validation", 16), ("test", 16)):
-        made = [sentence(draw, LONG if name == "test" and row == 0 else draw.randint(1, 9)) for row in range(rows)]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
-    return folder
+    return write_tiny_sentences(tmp_path_factory.mktemp("sentences"), LONG)
 
 
 @pytest.fixture(scope="module")
@@ -164,18 +145,11 @@ def test_the_card_and_the_screen_have_a_row_for_each_type(finished: Path, capsys
 
 @pytest.mark.parametrize("finished", ["lora"], indirect=True)
 def test_what_tagging_does_not_have_is_refused_in_one_sentence(
-    finished: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, sentence in (
-        (
-            ["export", str(finished), "--to", "onnx", "--out", str(tmp_path / "out")],
-            "task 'tagging' have no onnx export; formats that work: adapter, merged",
-        ),
-        (
-            ["export", str(finished), "--to", "merged", "--out", str(tmp_path / "out")],
-            "no plain format holds the transitions of its CRF",
-        ),
         (["predict", str(finished), "--text", "a", "--against", "b"], "rank nothing; leave out --against"),
+        (["calibrate", str(finished)], "defined for classification with one label a text only"),
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err
@@ -206,9 +180,9 @@ def test_settings_that_tagging_has_no_use_for_are_mistakes_of_the_recipe(
         read_recipe(recipe("lora"), [override])
 
 
-@pytest.mark.parametrize("kind", ["merged", "adapter"])
+@pytest.mark.parametrize(("kind", "decoding"), [("merged", "constrained"), ("adapter", "greedy")])
 def test_a_run_without_a_crf_is_exported_and_tags_as_it_did(
-    kind: str, recipe: Any, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+    kind: str, decoding: str, recipe: Any, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """transformers, or peft on top of it, loads the export by itself to the same logits; a long text is read whole."""
     import torch
@@ -220,9 +194,13 @@ def test_a_run_without_a_crf_is_exported_and_tags_as_it_did(
     folder = tmp_path_factory.mktemp("exported")
     run, out = folder / "run", folder / "out"
     path = recipe("lora")
-    assert train.main([str(path), "task.crf=false", "train.max_steps=3", f"run.dir={run}"]) == 0
+    assert (
+        train.main([str(path), "task.crf=false", f"task.decoding={decoding}", "train.max_steps=3", f"run.dir={run}"])
+        == 0
+    )
     assert main(["export", str(run), "--to", kind, "--out", str(out)]) == 0
     assert main(["verify", str(out), "--run", str(run)]) == 0
+    assert (out / "decoding.safetensors").is_file() == (decoding == "constrained")
     if kind == "merged":
         plain = AutoModelForTokenClassification.from_pretrained(out)
         assert plain.config.id2label[1] == "B-logistics"

@@ -27,12 +27,13 @@ PARAMETERS = {
     "predictor": ("run", "device", "against"),
 }
 OF_EXPORTS = {
-    "unfit_for_export": ("config",),
+    "decoding": ("model", "config"),
     "tokens": ("encoded",),
     "read": ("logits", "encoded"),
-    "outputs_of": ("read", "encoded", "splits", "config"),
+    "outputs_of": ("read", "encoded", "splits", "config", "decoding"),
     "right": ("outputs", "split", "splits", "config"),
-    "exported_predictor": ("exported", "forward", "tokenizer"),
+    "difference": ("before", "after", "split", "splits", "config"),
+    "exported_predictor": ("exported", "forward", "tokenizer", "decoding"),
 }
 FEATURES = {"combine", "curate", "distill", "several", "suites", "against", "frozen"}
 
