@@ -36,8 +36,9 @@ ATTACHING = tuple(name for name in plugin_names("methods") if load_plugin("metho
 # of the same graph.
 CORE = ("lora", "full", "head", "probe", "adalora", "bottleneck", "ia3")
 TAGGERS = (
-    *(tagger(method) for method in ("lora", "adalora", "bottleneck", "ia3", "full")),
+    *(tagger(method) for method in ("lora", "bottleneck", "ia3", "full")),
     tagger("lora", "method.dora=true"),
+    tagger("adalora", "method.delta_t=2"),
 )
 CASES = (
     *(Case(method) for method in ATTACHING),
