@@ -106,7 +106,6 @@ def around(loaded: LoadedEncoder, encoder: Encoder, head: HeadShape, pooling: Po
     `loaded` has `cls`, and the other way round. Raises EncoderError where one has the architecture's own head and the
     other has not: their encoders differ by a pooler.
     """
-    import torch
     from transformers import AutoModelForSequenceClassification
 
     from peftlab.encoders.pooled import PooledClassifier
@@ -117,22 +116,60 @@ def around(loaded: LoadedEncoder, encoder: Encoder, head: HeadShape, pooling: Po
             f"encoder.pooling is {pooling!r} here and {loaded.pooling!r} there; 'native' shares an encoder only with "
             "'native', 'mean' and 'cls' with each other"
         )
-    device = next(body.parameters()).device
-    model: Any
     if pooling == "native":
-        config = _with_head(body.config.__class__.from_dict({**body.config.to_dict(), "num_labels": head.labels}), head)
-        with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(config, dtype=_dtype(encoder))
-        setattr(model, loaded.anatomy.encoder, body)
-        for name in loaded.anatomy.head:
-            model.get_submodule(name).to_empty(device=device)
-    else:
-        model = PooledClassifier(body, pooling, head.labels, head.dropout).to(device)
-    for name in loaded.anatomy.head:
+        return native_around(loaded, encoder, head, AutoModelForSequenceClassification)
+    model: Any = PooledClassifier(body, pooling, head.labels, head.dropout).to(next(body.parameters()).device)
+    return LoadedEncoder(_like(loaded, model, loaded.anatomy.head), loaded.anatomy, pooling)
+
+
+def native_around(loaded: LoadedEncoder, encoder: Encoder, head: HeadShape, architecture: Any) -> LoadedEncoder:
+    """As `around`, under the head of one of transformers' `AutoModelFor...` classes.
+
+    Raises EncoderError where its encoder has other parts than that in `loaded`, such as a pooler.
+    """
+    import torch
+
+    body: Any = loaded.model.get_submodule(loaded.anatomy.encoder)
+    config = _with_head(body.config.__class__.from_dict({**body.config.to_dict(), "num_labels": head.labels}), head)
+    with torch.device("meta"):
+        model = architecture.from_config(config, dtype=_dtype(encoder))
+    prefix = model.base_model_prefix
+    own, there = ({name for name, _ in part.named_modules()} for part in (model.get_submodule(prefix), body))
+    if own != there:
+        raise EncoderError(
+            f"{type(model).__name__} needs an encoder with other parts than the one in memory "
+            f"({', '.join(sorted(own ^ there)[:3])} in one only), so that it cannot share it"
+        )
+    setattr(model, prefix, body)
+    outside = _outside(model, prefix)
+    for name in outside:
+        model.get_submodule(name).to_empty(device=next(body.parameters()).device)
+    before = f"{loaded.anatomy.encoder}."
+    inside = [f"{prefix}.{name.removeprefix(before)}" for name in loaded.anatomy.new_modules if name.startswith(before)]
+    anatomy = Anatomy(
+        model_type=loaded.anatomy.model_type,
+        encoder=prefix,
+        embeddings=tuple(f"{prefix}.{name.removeprefix(before)}" for name in loaded.anatomy.embeddings),
+        head=outside,
+        new_modules=(*outside, *inside),
+    )
+    return LoadedEncoder(_like(loaded, model, outside), anatomy, "native")
+
+
+def _like(loaded: LoadedEncoder, model: Any, head: tuple[str, ...]) -> Any:
+    """Return `model`, which has its encoder from `loaded`, ready for a trained part."""
+    for name in head:
         keep_in_fp32(model.get_submodule(name))
     for flag in _FLAGS:
         setattr(model, flag, bool(getattr(loaded.model, flag, False)))
-    return LoadedEncoder(model.eval(), loaded.anatomy, pooling)
+    return model.eval()
+
+
+def _outside(model: Any, prefix: str) -> tuple[str, ...]:
+    """Return the names of the parts of a transformers model beside its encoder `prefix` that have parameters."""
+    return tuple(
+        name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())
+    )
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -157,11 +194,8 @@ def _native(
         folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **weights
     )
     prefix = model.base_model_prefix
-    outside = tuple(
-        name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())
-    )
     # A checkpoint of another task may carry a head of the same name; it is not this task's, so it counts as new.
-    return LoadedEncoder(model, anatomy_of(model, prefix, outside, info), "native")
+    return LoadedEncoder(model, anatomy_of(model, prefix, _outside(model, prefix), info), "native")
 
 
 def _with_head(config: Any, head: HeadShape) -> Any:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.encoders.load import HeadShape, LoadedEncoder, Pooling, around
+from peftlab.encoders.load import LoadedEncoder
 from peftlab.encoders.mixed import Change, Part, adapter_of, mixture
 from peftlab.encoders.saved import load_trained, saved_names
 from peftlab.errors import RunError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from peftlab.encoders.anatomy import Anatomy
@@ -57,22 +58,29 @@ class SharedEncoder:
         """Names of the parts, in the order in which they were added."""
         return tuple(self._parts)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder's weights are."""
+        found: torch.device = next(self._loaded.model.parameters()).device
+        return found
+
     def add(
         self,
         name: str,
         folder: Path,
-        head: HeadShape,
-        pooling: Pooling,
+        around: Callable[[LoadedEncoder, Encoder], LoadedEncoder],
         attach: Callable[[nn.Module, Anatomy], nn.Module],
     ) -> None:
         """Load the trained part in `folder` under `name`; nothing is in use afterwards.
 
-        `attach` is its method's own. Raises RunError where the name is taken, where the folder does not fit the
+        `around` makes a model around the encoder that it is given, a head of its task's; `attach` is its method's own.
+        Raises what `around` raises, and RunError where the name is taken, where the folder does not fit the
         encoder, and where the part would change the encoder's own weights (full fine-tuning, PiSSA, OLoRA).
         """
         if name in self._parts:
             raise RunError(f"there is an adapter named {name!r} already; remove it first, or choose another name")
-        shell = around(self._loaded, self._encoder, head, pooling)
+        self.use(None)
+        shell = around(self._loaded, self._encoder)
 
         def build(body: nn.Module) -> nn.Module:
             self._give_own(body, shell.anatomy, folder)

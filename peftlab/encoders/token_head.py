@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.encoders.load import HeadShape, LoadedEncoder, load_native
+from peftlab.encoders.load import HeadShape, LoadedEncoder, load_native, native_around
 from peftlab.encoders.trainable import keep_in_fp32
 from peftlab.errors import MissingPackage
 
@@ -38,23 +38,42 @@ def load_tagger(
     """
     from transformers import AutoModelForTokenClassification
 
-    if crf:
-        try:
-            import torchcrf
-        except ImportError as error:
-            raise MissingPackage(
-                'task.crf needs pytorch-crf, which is not installed; run: pip install "peftlab[tagging]"'
-            ) from error
     loaded = load_native(encoder, folder, HeadShape(len(tags), dropout), AutoModelForTokenClassification, device=device)
+    return _tagging(loaded, tags, device if encoder.load_in != "full" else None, crf=crf)
+
+
+def tagger_around(
+    loaded: LoadedEncoder, encoder: Encoder, tags: Sequence[str], dropout: float, *, crf: bool
+) -> LoadedEncoder:
+    """Return a tagger of its own around the encoder that is in `loaded`: the same module, not a copy.
+
+    The values of head and CRF are arbitrary: a trained part is to be loaded over them. Raises EncoderError where the
+    encoder in `loaded` has other parts than a tagger's, which has no pooler.
+    """
+    from transformers import AutoModelForTokenClassification
+
+    made = native_around(loaded, encoder, HeadShape(len(tags), dropout), AutoModelForTokenClassification)
+    device = next(loaded.model.get_submodule(loaded.anatomy.encoder).parameters()).device
+    return _tagging(made, tags, device, crf=crf)
+
+
+def _tagging(loaded: LoadedEncoder, tags: Sequence[str], device: torch.device | None, *, crf: bool) -> LoadedEncoder:
+    """Give the model in `loaded` the names of its tags and, with `crf`, a CRF on `device`."""
     model: Any = loaded.model
     model.config.id2label = dict(enumerate(tags))
     model.config.label2id = {tag: index for index, tag in enumerate(tags)}
     anatomy = replace(loaded.anatomy, peft_task="TOKEN_CLS")
     if not crf:
         return replace(loaded, anatomy=anatomy)
+    try:
+        import torchcrf
+    except ImportError as error:
+        raise MissingPackage(
+            'task.crf needs pytorch-crf, which is not installed; run: pip install "peftlab[tagging]"'
+        ) from error
     model.add_module(CRF, torchcrf.CRF(len(tags), batch_first=True))
     keep_in_fp32(model.crf)
-    if encoder.load_in != "full" and device is not None:
+    if device is not None:
         model.crf.to(device)
     anatomy = replace(anatomy, head=(*anatomy.head, CRF), new_modules=(*anatomy.new_modules, CRF))
     return replace(loaded, anatomy=anatomy)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -20,14 +21,17 @@ from peftlab.encoders.several import SharedEncoder
 from peftlab.encoders.source import find_again
 from peftlab.errors import RunError
 from peftlab.evaluation.forward import logits_of
+from peftlab.evaluation.run_model import RunModel
 from peftlab.recipe.plugins import load_plugin, tasks_in
 from peftlab.runs.folder import run_recipe
-from peftlab.runs.model_record import TOKENIZER, TRAINED, EncoderRecord, read_model_record
+from peftlab.runs.model_record import TOKENIZER, TRAINED, EncoderRecord, ModelRecord, read_model_record
 
 if TYPE_CHECKING:
     from torch import nn
 
     from peftlab.encoders.anatomy import Anatomy
+    from peftlab.encoders.load import LoadedEncoder
+    from peftlab.encoders.source import EncoderFiles
     from peftlab.recipe.records import Encoder, Recipe
 
 
@@ -46,12 +50,41 @@ class Row:
 
 @dataclass(frozen=True)
 class Member:
-    """What is known of a run that was added: where it was, its labels in the order of its logits, its recipe."""
+    """What is known of a run that was added: where it was, its recipe with the pooling that it came to, its record."""
 
     folder: Path
-    labels: tuple[str, ...]
     recipe: Recipe
+    record: ModelRecord
     tokenizer: Any
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its labels, in the order of its logits."""
+        return self.record.labels
+
+
+@dataclass(frozen=True)
+class OnShared:
+    """What a run's task answers texts by, with the model of a shared encoder: `use` puts the run's part into it."""
+
+    predictor: Any
+    use: Callable[[], object]
+
+    @property
+    def text_column(self) -> str:
+        """Name of the column of texts in files."""
+        return str(self.predictor.text_column)
+
+    @property
+    def pair_column(self) -> str | None:
+        """Name of the column of second texts; None for single texts."""
+        return None if self.predictor.pair_column is None else str(self.predictor.pair_column)
+
+    def rows(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return what the task says of each text."""
+        self.use()
+        rows: list[dict[str, Any]] = self.predictor.rows(texts, pairs)
+        return rows
 
 
 class SeveralRuns:
@@ -63,6 +96,7 @@ class SeveralRuns:
         self._tokenizers: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._shared: SharedEncoder | None = None
         self._of: tuple[EncoderRecord, Encoder] | None = None
+        self._files: EncoderFiles | None = None
 
     @property
     def members(self) -> dict[str, Member]:
@@ -75,8 +109,6 @@ class SeveralRuns:
         Raises RunError where the name is taken, the run is not whole, has no encoder, was trained on another encoder or
         on the same one stored otherwise, or changes the encoder's own weights; EncoderError where the encoder changed.
         """
-        import torch
-
         record, recipe = read_model_record(folder), run_recipe(folder)
         if record.encoder is None or recipe.encoder is None:
             raise RunError(f"{folder} has no encoder (method {recipe.method.name!r}): there is nothing to share")
@@ -86,27 +118,35 @@ class SeveralRuns:
             )
         # The pooling that training came to; `auto` might come out differently with other files beside the weights.
         settings = recipe.encoder.model_copy(update={"pooling": record.encoder.pooling})
-        head = HeadShape(len(record.labels), recipe.head.dropout)
+        recipe = recipe.model_copy(update={"encoder": settings})
+        task, method = load_plugin("tasks", recipe.task.name), load_plugin("methods", recipe.method.name)
         shared = self._shared
         if shared is None:
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            found = record.encoder
-            files = find_again(found.used, found.revision, found.sha256, Path(found.folder))
-            loaded = load_classifier(settings, files.folder, head, device=device)
-            loaded.model.to(device)
-            shared = SharedEncoder(loaded, settings)
+            shared, self._files = _load_shared(record, settings, task.keeps_pooler(settings.pooling))
         else:
             self._refuse_other(folder, record.encoder, settings)
-        method = load_plugin("methods", recipe.method.name)
+
+        def around(loaded: LoadedEncoder, encoder: Encoder) -> LoadedEncoder:
+            made: LoadedEncoder = task.around(loaded, encoder, recipe, record.labels)
+            return made
 
         def attach(model: nn.Module, anatomy: Anatomy) -> nn.Module:
             attached: nn.Module = method.attach(model, recipe.method.config, anatomy)
             return attached
 
-        shared.add(name, folder / TRAINED, head, record.encoder.pooling, attach)
+        shared.add(name, folder / TRAINED, around, attach)
         if self._shared is None:
             self._shared, self._of = shared, (record.encoder, settings)
-        self._members[name] = Member(folder, record.labels, recipe, self._tokenizer(folder / TOKENIZER))
+        self._members[name] = Member(folder, recipe, record, self._tokenizer(folder / TOKENIZER))
+
+    def predictor(self, name: str) -> OnShared:
+        """Return the run of this name as what its task answers texts by, as `load_predictor` does for a run alone."""
+        member, shared, files = self._known(name), self._shared, self._files
+        if shared is None or files is None:
+            raise AssertionError("a run was added")
+        module, task = shared.part(name).model, load_plugin("tasks", member.recipe.task.name)
+        run = RunModel(module, member.tokenizer, files, member.recipe.needed_encoder(), member.recipe, member.record)
+        return OnShared(task.predictor(run, shared.device, None), partial(shared.use, name))
 
     def remove(self, name: str) -> None:
         """Forget the run of this name; RunError where there is none. The encoder stays."""
@@ -116,8 +156,13 @@ class SeveralRuns:
         del self._members[name]
 
     def logits(self, name: str, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Return the logits of the run of this name, [texts, its labels]: those that it has alone."""
+        """Return the logits of the run of this name, [texts, its labels]: those that it has alone.
+
+        RunError where its task gives no row of logits a text; ask its `predictor`.
+        """
         member = self._known(name)
+        if load_plugin("tasks", member.recipe.task.name).EACH_TOKEN:
+            raise RunError(f"{name!r} is a run of the task {member.recipe.task.name!r}: ask its predictor")
         if (pairs is None) != (member.recipe.data.pair is None):
             raise RunError(f"{name!r} labels {'single texts' if pairs is not None else 'pairs of texts'}")
         if self._shared is None or member.recipe.encoder is None:
@@ -224,6 +269,21 @@ class SeveralRuns:
                     f"{folder} was trained with encoder.{key} = {own!r}, the runs here with {theirs!r}; its logits "
                     "would not be its own"
                 )
+
+
+def _load_shared(record: ModelRecord, settings: Encoder, keeps_pooler: bool) -> tuple[SharedEncoder, EncoderFiles]:
+    """Load the encoder of a run, with the architecture's own pooler or without it, for whatever is put around it."""
+    import torch
+
+    known = record.encoder
+    if known is None:
+        raise AssertionError("members have an encoder")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    files = find_again(known.used, known.revision, known.sha256, Path(known.folder))
+    settings = settings.model_copy(update={"pooling": "native" if keeps_pooler else "mean"})
+    loaded = load_classifier(settings, files.folder, HeadShape(len(record.labels), 0.0), device=device)
+    loaded.model.to(device)
+    return SharedEncoder(loaded, settings), files
 
 
 def _said_by(folder: Path) -> str:

@@ -61,11 +61,20 @@ class LoadRequest(_Message):
     folder: Annotated[str, Field(min_length=1, max_length=4096)]
 
 
+class Entity(BaseModel):
+    """An entity that a tagger finds: `text` is the text's own [start:end], counted in characters (code points)."""
+
+    type: str
+    start: int
+    end: int
+    text: str
+
+
 class Answer(BaseModel):
     """What a model says of one text; a model of another kind of task adds fields of its own.
 
     `confidence`: the probability of the label, for models that give one label. `routed`: for calibrated models, whether
-    the answer may be used without a person looking at it.
+    the answer may be used without a person looking at it. `entities`: of a tagger, in the order of the text.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -74,6 +83,7 @@ class Answer(BaseModel):
     confidence: float | None = None
     probabilities: dict[str, float] | None = None
     routed: bool | None = None
+    entities: list[Entity] | None = None
 
 
 class PredictResponse(BaseModel):

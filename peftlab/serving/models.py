@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.errors import RunError, UserError
+from peftlab.errors import EncoderError, RunError, UserError
 from peftlab.evaluation.predictor import Logits, Predictor, classifier, load_predictor
 from peftlab.evaluation.several import Row, SeveralRuns
+from peftlab.recipe.plugins import load_plugin
 from peftlab.runs.calibration import run_calibration
 from peftlab.runs.certificate import is_export, read_certificate
 from peftlab.runs.folder import run_recipe
@@ -26,8 +27,8 @@ from peftlab.runs.model_record import read_model_record
 NAME = re.compile(r"[\w.-]{1,64}")
 NAME_RULE = "1 to 64 letters, digits, dots, hyphens and underscores"
 EncoderKey = tuple[str, str, str, str]
-"""What two runs must agree on to share an encoder: the SHA-256 of its files, how it is loaded, its type, and whether
-the architecture's own head stands on it or a pooled one."""
+"""What two runs must agree on to share an encoder: the SHA-256 of its files, how it is loaded, its type, and whether it
+has the architecture's own pooler (`native`) or none."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,15 @@ class Models:
         if key is None:
             return Served(name, kind, load_predictor(folder), f"model {name}", None, "it has no encoder")
         runs = self._shared.get(key) or SeveralRuns()
-        predictor = _on_shared_encoder(folder, partial(runs.logits, name))
         try:
             runs.add(name, folder)
-        except RunError as error:
+        except (RunError, EncoderError) as error:
             # A broken folder raises once more, now on its own; a whole one that changes the encoder loads.
             return Served(name, kind, load_predictor(folder), f"model {name}", None, str(error))
         self._shared[key] = runs
+        if load_plugin("tasks", recipe.task.name).EACH_TOKEN:
+            return Served(name, kind, runs.predictor(name), f"model {name}", key, None)
+        predictor = _on_shared_encoder(folder, partial(runs.logits, name))
         lane = f"encoder {'-'.join(key)}" if runs.mixes(name) else f"model {name}"
         return Served(name, kind, predictor, lane, key, None)
 
@@ -192,7 +195,9 @@ def _encoder_key(folder: Path) -> EncoderKey | None:
     encoder, settings = read_model_record(folder).encoder, run_recipe(folder).encoder
     if encoder is None or settings is None:
         return None
-    head = "native" if encoder.pooling == "native" else "pooled"
+    task = load_plugin("tasks", run_recipe(folder).task.name)
+    pooler = "several" in task.FEATURES and task.keeps_pooler(encoder.pooling)
+    head = "native" if pooler else "pooled"
     return encoder.sha256, settings.load_in, settings.stored_as, head
 
 

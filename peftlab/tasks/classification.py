@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from peftlab.evaluation.predictor import Predictor
     from peftlab.evaluation.run_model import RunModel
     from peftlab.recipe.crosschecks import Draft
-    from peftlab.recipe.records import Recipe
+    from peftlab.recipe.records import Encoder, Recipe
     from peftlab.runs.certificate import Exported
 
 PIPELINE = "text-classification"
@@ -105,6 +105,22 @@ def load_model(
     from peftlab.encoders.load import HeadShape, load_classifier
 
     return load_classifier(recipe.needed_encoder(), folder, HeadShape(len(names), recipe.head.dropout), device=device)
+
+
+def keeps_pooler(pooling: str) -> bool:
+    """Say whether the encoder of a run has the architecture's own pooler: only runs that agree on it share one."""
+    return pooling == "native"
+
+
+def around(loaded: LoadedEncoder, encoder: Encoder, recipe: Recipe, names: Sequence[str]) -> LoadedEncoder:
+    """Return the model of `load_model` around the encoder in `loaded`, with a head of arbitrary values."""
+    from peftlab.encoders.load import HeadShape
+    from peftlab.encoders.load import around as classifier_around
+
+    pooling = recipe.needed_encoder().pooling
+    if pooling == "auto":
+        raise AssertionError("a finished run says which pooling it came to")
+    return classifier_around(loaded, encoder, HeadShape(len(names), recipe.head.dropout), pooling)
 
 
 def encode(tokenizer: Any, split: Split, recipe: Recipe) -> Tokens:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from peftlab.evaluation.intervals import Interval
     from peftlab.evaluation.run_model import RunModel
     from peftlab.recipe.crosschecks import Draft
-    from peftlab.recipe.records import Recipe
+    from peftlab.recipe.records import Encoder, Recipe
     from peftlab.runs.certificate import Exported
 
 PIPELINE = "token-classification"
@@ -45,7 +45,7 @@ BUILTIN_SETS = ("entities-en", "entities-zh")
 SOLVERS = ("gradient",)
 EXPORTS = "all"
 EACH_TOKEN = True
-FEATURES: tuple[str, ...] = ()
+FEATURES = ("several",)
 METRICS: tuple[str, ...] = (
     "entity_f1",
     "entity_precision",
@@ -148,6 +148,18 @@ def load_model(
     return load_tagger(recipe.needed_encoder(), folder, names, recipe.head.dropout, crf=crf, device=device)
 
 
+def keeps_pooler(pooling: str) -> bool:  # noqa: ARG001 the contract
+    """Say no: a tagger reads hidden states, so that it shares an encoder with pooled classifiers."""
+    return False
+
+
+def around(loaded: LoadedEncoder, encoder: Encoder, recipe: Recipe, names: Sequence[str]) -> LoadedEncoder:
+    """Return the model of `load_model` around the encoder in `loaded`, with head and CRF of arbitrary values."""
+    from peftlab.encoders.token_head import tagger_around
+
+    return tagger_around(loaded, encoder, names, recipe.head.dropout, crf=_config(recipe).crf)
+
+
 def encode(tokenizer: Any, split: TaggedSplit, recipe: Recipe) -> WordPieces:
     """Return the pieces of the tokens of `split`, in windows of the recipe's length."""
     return _encode(tokenizer, split.tokens, recipe)
@@ -208,13 +220,9 @@ def logits(
 
 def outputs(model: nn.Module, encoded: WordPieces, recipe: Recipe, passes: Passes) -> Outputs:
     """Return the decoded tags of all sentences."""
-    from peftlab.encoders.token_head import crf_of, tags_of
-    from peftlab.evaluation.tag_decoding import decode, decoder, word_logits
+    from peftlab.evaluation.tag_decoding import decode, word_logits
 
-    free = _config(recipe).decoding == "greedy"
-    return Outputs(
-        decode(word_logits(model, encoded, passes), None if free else decoder(tags_of(model), crf_of(model)))
-    )
+    return Outputs(decode(word_logits(model, encoded, passes), _decoder(model, _config(recipe))))
 
 
 def predicted(outputs: Outputs, splits: TaggedSplits, config: Config) -> list[tuple[int, ...]]:  # noqa: ARG001
@@ -267,13 +275,14 @@ def predictor(run: RunModel, device: torch.device, against: Path | None) -> Enti
     """Return what `predict` asks: texts to entities with their places."""
     from peftlab.evaluation.entity_predictor import EntityPredictor
     from peftlab.evaluation.forward import Passes
+    from peftlab.evaluation.tag_decoding import decode, word_logits
 
-    names = run.record.labels
+    names, found = run.record.labels, _decoder(run.module, _config(run.recipe))
 
     def tagger(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         passes = Passes(run.recipe.evaluation.batch_size, device)
-        encoded = _encode(run.tokenizer, sentences, run.recipe)
-        return _named(outputs(run.module, encoded, run.recipe, passes), names)
+        words = word_logits(run.module, _encode(run.tokenizer, sentences, run.recipe), passes)
+        return _named(Outputs(decode(words, found)), names)
 
     return EntityPredictor(tagger, _config(run.recipe).units == "characters", run.recipe.data.text)
 
@@ -283,10 +292,10 @@ def decoding(model: nn.Module, config: Config) -> dict[str, NDArray[np.float32]]
 
     Learned by the CRF, zeros without one; nothing where each word gets its own best tag.
     """
-    from peftlab.encoders.token_head import crf_of, tags_of
-    from peftlab.evaluation.tag_decoding import decoder, decoding_scores
+    from peftlab.evaluation.tag_decoding import decoding_scores
 
-    return {} if config.decoding == "greedy" else decoding_scores(decoder(tags_of(model), crf_of(model)))
+    found = _decoder(model, config)
+    return {} if found is None else decoding_scores(found)
 
 
 def tokens(encoded: WordPieces) -> Tokens:
@@ -365,6 +374,14 @@ def _from_words(
 
     parts = [words[start:end] for start, end in pairwise(encoded.words)]
     return Outputs(decode(parts, decoder_with(decoding) if decoding else None))
+
+
+def _decoder(model: nn.Module, config: Config) -> Any:
+    """Return what decodes the tags of `model`; None where each word gets its own best tag."""
+    from peftlab.encoders.token_head import crf_of, tags_of
+    from peftlab.evaluation.tag_decoding import decoder
+
+    return None if config.decoding == "greedy" else decoder(tags_of(model), crf_of(model))
 
 
 def _encode(tokenizer: Any, sentences: Sequence[Sequence[str]], recipe: Recipe) -> WordPieces:

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from peftlab.encoders.load import HeadShape, LoadedEncoder, Pooling, load_classifier
+from peftlab.encoders.load import HeadShape, LoadedEncoder, Pooling, around, load_classifier
 from peftlab.encoders.mixed import MIXING, can_mix, mixed_logits
 from peftlab.encoders.saved import load_trained, save_trained
 from peftlab.encoders.several import SharedEncoder
@@ -87,7 +87,7 @@ def shared(folder: Path, encoder: Encoder) -> SharedEncoder:
 
 def add(to: SharedEncoder, name: str, part: Trained) -> None:
     """Add a trained part."""
-    to.add(name, part.folder, part.head, part.pooling, part.attach)
+    to.add(name, part.folder, lambda own, kind: around(own, kind, part.head, part.pooling), part.attach)
 
 
 def body_state(to: SharedEncoder) -> dict[str, torch.Tensor]:
@@ -286,7 +286,7 @@ def test_what_cannot_be_shared_is_refused_and_leaves_no_trace(
         add(one, "good", good)
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="holds no trained part"):
-        one.add("empty", tmp_path / "empty", good.head, good.pooling, good.attach)
+        one.add("empty", tmp_path / "empty", lambda own, kind: around(own, kind, good.head, good.pooling), good.attach)
     for ask in (one.use, one.remove):
         with pytest.raises(RunError, match="there is no adapter named 'gone'; there are: 'good'"):
             ask("gone")

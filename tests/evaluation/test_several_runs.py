@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_sentences import write_tiny_sentences
 
 from peftlab import train
 from peftlab.errors import RunError
@@ -34,12 +35,16 @@ def runs(
         kept = [json.dumps(row) + "\n" for row in rows if row["label"] != "product"]
         (two / f"{split}.jsonl").write_text("".join(kept), encoding="utf-8")
 
-    def run(name: str, method: str, rows: Path, *settings: str) -> Path:
+    (folder / "sentences").mkdir()
+    sentences = write_tiny_sentences(folder / "sentences", 9)
+
+    def run(name: str, method: str, rows: Path, *settings: str, task: str = "classification") -> Path:
         recipe = folder / f"{name}.toml"
         files = "\n".join(f'{split} = "{rows / split}.jsonl"' for split in ("train", "validation", "test"))
         recipe.write_text(
-            f'[encoder]\nname = "{tiny_encoder()}"\npooling = "mean"\nmax_length = 16\n\n'
-            f'[task]\nname = "classification"\n\n[data]\n{files}\n\n[method]\nname = "{method}"\n\n'
+            f'[encoder]\nname = "{tiny_encoder()}"\npooling = "{"native" if task == "tagging" else "mean"}"\n'
+            "max_length = 16\n\n"
+            f'[task]\nname = "{task}"\n\n[data]\n{files}\n\n[method]\nname = "{method}"\n\n'
             '[train]\nepochs = 2\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\n\n[run]\ntrackers = []\n',
             encoding="utf-8",
         )
@@ -59,6 +64,7 @@ def runs(
         "two": run("two", "lora", two, "method.r=2", "encoder.pooling=cls", "encoder.max_length=8"),
         "head": run("head", "head", two, "train.seed=3"),
         "tfidf": run("tfidf", "tfidf", two),
+        "tags": run("tags", "bottleneck", sentences, "task.crf=true", task="tagging"),
         "bf16": changed("bf16", "recipe.toml", 'dtype = "auto"', 'dtype = "bf16"'),
         "other": changed("other", "model.json", '"sha256": "...', '"sha256": "000'),
     }
@@ -111,6 +117,26 @@ def test_runs_come_and_go(runs: dict[str, Path], several: SeveralRuns) -> None:
         several.logits("lora", TEXTS)
     several.add("again", runs["lora"])
     assert np.array_equal(several.logits("again", TEXTS), load_predictor(runs["lora"]).logits(TEXTS, None))
+
+
+@pytest.mark.parametrize("order", [("tags", "lora"), ("lora", "tags")])
+def test_a_tagger_and_a_classifier_share_an_encoder_whichever_comes_first(
+    order: tuple[str, str], runs: dict[str, Path]
+) -> None:
+    """The answers of each are those that it gives alone, also between those of the other."""
+    made = SeveralRuns()
+    for name in order:
+        made.add(name, runs[name])
+    tags, alone = made.predictor("tags"), load_predictor(runs["tags"])
+    expected = load_predictor(runs["lora"])
+    assert any(row["entities"] for row in alone.rows(TEXTS))
+    for _ in range(2):
+        assert tags.rows(TEXTS) == alone.rows(TEXTS)
+        assert np.array_equal(made.logits("lora", TEXTS), expected.logits(TEXTS, None))
+    assert made.predictor("lora").rows(TEXTS) == expected.rows(TEXTS)
+    assert not made.mixes("tags")
+    with pytest.raises(RunError, match="a run of the task 'tagging': ask its predictor"):
+        made.logits("tags", TEXTS)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tiny_sentences import write_tiny_sentences
 
 from peftlab import train
 from peftlab.evaluation.predictor import Predictor, load_predictor
@@ -17,14 +18,17 @@ from peftlab.serving.limits import Limits
 from peftlab.serving.models import Models
 
 # Name: method, whether it has all three labels or two, further settings. The first two share batches, the third its
-# encoder; the fourth has trained its own, the last has none.
+# encoder; the fourth has trained its own, the fifth has none. The last one tags, on the encoder of the first.
 RUNS = {
     "queue": ("lora", True, ()),
     "urgency": ("lora", False, ("method.r=2", "encoder.pooling=cls", "encoder.max_length=8")),
     "scaled": ("ia3", False, ("train.seed=3",)),
     "whole": ("full", False, ("encoder.pooling=native",)),
     "words": ("tfidf", False, ()),
+    "entities": ("lora", True, ("encoder.pooling=native", "task.crf=true")),
 }
+
+TASKS = {"entities": "tagging"}
 
 
 @pytest.fixture(scope="session")
@@ -40,14 +44,18 @@ def served_runs(
         kept = [json.dumps(row) + "\n" for row in rows if row["label"] != "product"]
         (two / f"{split}.jsonl").write_text("".join(kept), encoding="utf-8")
 
+    (folder / "sentences").mkdir()
+    sentences = write_tiny_sentences(folder / "sentences", 9)
+
     def run(name: str) -> Path:
         method, whole, settings = RUNS[name]
-        rows = tiny_tickets() if whole else two
+        rows = sentences if name == "entities" else tiny_tickets() if whole else two
         files = "\n".join(f'{split} = "{rows / split}.jsonl"' for split in ("train", "validation", "test"))
         encoder = f'[encoder]\nname = "{tiny_encoder()}"\npooling = "mean"\nmax_length = 16\n\n'
         recipe = folder / f"{name}.toml"
         recipe.write_text(
-            f'{encoder if method != "tfidf" else ""}[task]\nname = "classification"\n\n[data]\n{files}\n\n'
+            f'{encoder if method != "tfidf" else ""}[task]\nname = "{TASKS.get(name, "classification")}"\n\n'
+            f"[data]\n{files}\n\n"
             f'[method]\nname = "{method}"\n\n[train]\nepochs = 4\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\n\n'
             "[run]\ntrackers = []\n",
             encoding="utf-8",

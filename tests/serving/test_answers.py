@@ -29,7 +29,9 @@ def made_up(count: int, seed: int = 0) -> list[str]:
 
 
 def same(answer: dict[str, Any], row: dict[str, Any]) -> bool:
-    """Say whether an answer is the predictor's row, to 1e-4 in every probability."""
+    """Say whether an answer is the predictor's row, to 1e-4 in every probability; of a tagger the same entities."""
+    if "entities" in row:
+        return answer == row
     given, expected = answer["probabilities"], row["probabilities"]
     near = all(abs(given[label] - chance) <= 1e-4 for label, chance in expected.items())
     return near and given.keys() == expected.keys() and answer["label"] == row["label"]
@@ -79,6 +81,24 @@ def test_one_text_top_k_and_no_probabilities(client: TestClient, offline: dict[s
     assert set(bare.json()["answers"][0]) == {"label", "confidence"}
 
 
+def test_a_tagger_on_the_shared_encoder_answers_with_entities_and_their_places(
+    client: TestClient, offline: dict[str, Predictor]
+) -> None:
+    """Each is the text's own [start:end] in characters; words are not weighed, since nothing has a probability."""
+    texts = ["🚚 where is my parcel, the courier is late?", "refund 快 my card", "?"]
+    answers = client.post("/v1/predict", json={"model": "entities", "texts": texts}).json()["answers"]
+    assert answers == offline["entities"].rows(texts)
+    assert sum(len(answer["entities"]) for answer in answers) > 1
+    for text, answer in zip(texts, answers, strict=True):
+        for one in answer["entities"]:
+            assert set(one) == {"type", "start", "end", "text"}
+            assert text[one["start"] : one["end"]] == one["text"]
+    refused = client.post("/v1/explain", json={"model": "entities", "text": texts[0]})
+    assert (refused.status_code, "gives no probabilities" in refused.json()["detail"]) == (422, True)
+    schema = client.get("/openapi.json").json()["components"]["schemas"]
+    assert set(schema["Entity"]["properties"]) == {"type", "start", "end", "text"}
+
+
 def test_models_are_listed_with_what_they_share(client: TestClient) -> None:
     cards = {card["name"]: card for card in client.get("/v1/models").json()["models"]}
     assert {name: (card["shares_encoder"], card["shares_batches"]) for name, card in cards.items()} == {
@@ -87,7 +107,9 @@ def test_models_are_listed_with_what_they_share(client: TestClient) -> None:
         "scaled": (True, False),
         "whole": (False, False),
         "words": (False, False),
+        "entities": (True, False),
     }
+    assert cards["entities"]["labels"] == ["O", "B-logistics", "I-logistics", "B-payment", "I-payment"]
     assert cards["queue"]["labels"] == ["logistics", "payment", "product"]
     assert "it is an encoder of its own and cannot share one" in cards["whole"]["alone_because"]
     assert cards["words"]["alone_because"] == "it has no encoder"
