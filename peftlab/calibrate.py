@@ -28,6 +28,8 @@ def parser() -> argparse.ArgumentParser:
         "with --confidence. Writes calibration.json into the run, which predict, serve and export obey, and shows it\n"
         "in the run's card. The test rows only check the promise.",
         epilog="example: peftlab calibrate RUN --target 0.97\n\n"
+        "Two promises rest on rows that were looked at once more than they account for, a tfidf run's and that of an\n"
+        "onnx-int8 export; see docs/calibration.md. For the former name rows that it has not seen with --rows.\n\n"
         "exit codes: 0 some texts are routed, 3 no threshold keeps the promise (then all texts go to people), 1 a\n"
         "failure of peftlab, 2 something you can put right, 130 or 143 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -3,7 +3,8 @@
     python benchmarks/serving/load.py RUN RUN RUN --seconds 60 --out benchmarks/results/serving/mixed.json
 
 Starts `peftlab serve` on a free port of this machine, asks it from many connections at a time, each sending its next
-request when it has its answer, and compares every answer with the run's offline prediction. Requests go to 127.0.0.1
+request when it has its answer, and compares every answer with the run's offline prediction: probabilities, or the
+entities of a tagger. The runs may be of different tasks, such as two classifiers and a tagger. Requests go to 127.0.0.1
 only and are bounded in time (`--seconds`) and number (`--most`). Client and server share the cores.
 """
 
@@ -33,11 +34,11 @@ PATIENCE = 300.0  # seconds for a server to start
 
 @dataclass(frozen=True)
 class Question:
-    """A request, ready to be sent, and what it must be answered: the offline probabilities of its text."""
+    """A request, ready to be sent, and what it must be answered: what the run says offline of its text."""
 
     model: str
     head: bytes
-    expected: dict[str, float]
+    expected: dict[str, Any]
 
 
 @dataclass
@@ -134,8 +135,7 @@ def prepare(folders: dict[str, Path], texts: int, seed: int) -> dict[str, list[Q
     for name, folder in folders.items():
         rows = load_predictor(folder).rows(asked)
         found[name] = [
-            Question(name, _request({"model": name, "text": text}), row["probabilities"])
-            for text, row in zip(asked, rows, strict=True)
+            Question(name, _request({"model": name, "text": text}), row) for text, row in zip(asked, rows, strict=True)
         ]
     return found
 
@@ -219,11 +219,15 @@ def _count(tally: Tally, question: Question, status: int, answer: bytes) -> None
     if status != 200:
         return
     given = json.loads(answer)
-    chances = given["answers"][0]["probabilities"]
-    if given["model"] != question.model or chances.keys() != question.expected.keys():
+    said, expected = given["answers"][0], question.expected
+    if given["model"] != question.model or said.get("entities") != expected.get("entities"):
         tally.crossed += 1
         return
-    difference = max(abs(chances[label] - chance) for label, chance in question.expected.items())
+    chances, known = said.get("probabilities", {}), expected.get("probabilities", {})
+    if chances.keys() != known.keys():
+        tally.crossed += 1
+        return
+    difference = max((abs(chances[label] - chance) for label, chance in known.items()), default=0.0)
     tally.crossed += difference > TOLERANCE
     tally.difference = max(tally.difference, difference)
 
@@ -268,6 +272,10 @@ async def under_load(
             "server_cpu_ms_per_request_by_round": cpu,
             "median": middle,
             "mixed_over_alone": {name: round(middle["mixed"] / middle[name], 4) for name in folders},
+            # Runs of different tasks take different times; this is the rate of the same requests asked run by run.
+            "mixed_over_harmonic_mean": round(
+                middle["mixed"] / statistics.harmonic_mean([middle[name] for name in folders]), 4
+            ),
         },
         "sustained": sustained.summary(),
         "end": {**last.summary(), "exit_code": code, "server_said": said},
@@ -350,7 +358,13 @@ def about(folder: Path) -> dict[str, Any]:
 
     record, recipe = read_model_record(folder), run_recipe(folder)
     encoder = record.encoder.used if record.encoder is not None else None
-    return {"method": recipe.method.name, "labels": len(record.labels), "encoder": encoder}
+    return {
+        "task": recipe.task.name,
+        "method": recipe.method.name,
+        "labels": len(record.labels),
+        "encoder": encoder,
+        "task_settings": recipe.task.config.model_dump(mode="json"),
+    }
 
 
 def machine() -> dict[str, Any]:
@@ -362,7 +376,7 @@ def machine() -> dict[str, Any]:
 
 
 def held(record: dict[str, Any]) -> dict[str, bool]:
-    """Return which bounds are kept: those of the issue, for the worst of the runs."""
+    """Return which bounds are kept, for the worst of the runs."""
     sustained, end = record["sustained"], record["end"]
     faults = [status for part in (sustained, end) for status in part["statuses"] if status != "200"]
     return {

@@ -19,6 +19,7 @@ from peftlab.reports.suite_tables import (
     learning_chart,
     parameters_chart,
     reliability_chart,
+    risk_coverage_chart,
     time_chart,
 )
 from peftlab.reports.svg_charts import standalone
@@ -80,6 +81,12 @@ def _measured(findings: Findings) -> Iterator[Section]:
     if (reliability := reliability_chart(findings)) is not None:
         about = "Right on average where the curve lies on the diagonal; bins of fewer than ten rows are left out."
         yield Section("Can the probabilities be believed?", (about,), ("reliability.svg", reliability))
+    if (sure := risk_coverage_chart(findings)) is not None:
+        about = (
+            "What is right of the test rows that a recipe is surest of, against their share; where a curve ends at the "
+            "right, all rows are answered. It promises nothing for new texts: `peftlab calibrate` does, for a run."
+        )
+        yield Section("What could be answered without people", (about,), ("risk_coverage.svg", sure))
     if (classes := class_table(findings)) is not None:
         yield Section("Classes", ("Mean F1 over seeds.",), table=classes, folded=len(classes.rows) > 12)
 

@@ -7,12 +7,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from peftlab.evaluation.abstention import risk_coverage
 from peftlab.reports.suite_findings import TARGET_WORDS, Arm, Findings, chance_text
 from peftlab.reports.suite_records import RunRecord
 from peftlab.reports.svg_charts import Curve, Point, curves, scatter
 from peftlab.reports.wording import bytes_text, seconds_text
 
 _BINS = 10
+_STEPS = 20
 _MOST_CURVES = 11
 
 
@@ -169,22 +173,40 @@ def time_chart(findings: Findings) -> str:
 
 def reliability_chart(findings: Findings) -> str | None:
     """Return stated confidence against the share that was right, all seeds of a recipe together; None without rows."""
-    lines = []
-    for arm in findings.arms[:_MOST_CURVES]:
-        pairs = [
-            (share, gold == told)
-            for run in arm.runs
-            if run.predictions is not None
-            for share, gold, told in zip(
-                run.predictions.confidence, run.predictions.gold, run.predictions.predicted, strict=True
-            )
-        ]
-        if points := _reliability(pairs):
-            lines.append(Curve(arm.name, points))
+    lines = [Curve(arm.name, points) for arm in findings.arms[:_MOST_CURVES] if (points := _reliability(_sure(arm)))]
     if not lines:
         return None
     across, title = "stated probability of the predicted label", "Reliability: stated probability against share right"
     return curves(lines, title=title, across=across, upward="share of rows right", square=True, fixed=True)
+
+
+def risk_coverage_chart(findings: Findings) -> str | None:
+    """Return accuracy of the surest test rows against their share, seeds of a recipe together; None without rows."""
+    lines = [Curve(arm.name, _risk_coverage(pairs)) for arm in findings.arms[:_MOST_CURVES] if (pairs := _sure(arm))]
+    if not lines:
+        return None
+    across, title = "coverage: share of texts answered, the surest first", "Accuracy of the surest texts, by coverage"
+    return curves(lines, title=title, across=across, upward="accuracy of these")
+
+
+def _sure(arm: Arm) -> list[tuple[float, bool]]:
+    """Return the stated probability of each test row of an arm's runs, with whether the label is right."""
+    return [
+        (share, gold == told)
+        for run in arm.runs
+        if run.predictions is not None
+        for share, gold, told in zip(
+            run.predictions.confidence, run.predictions.gold, run.predictions.predicted, strict=True
+        )
+    ]
+
+
+def _risk_coverage(pairs: Sequence[tuple[float, bool]]) -> tuple[tuple[float, float], ...]:
+    """Return the points of a curve at about every twentieth of the rows; fewer rows say nothing of it."""
+    score, right = np.asarray([share for share, _ in pairs]), np.asarray([hit for _, hit in pairs], np.bool_)
+    _, coverage, accuracy = risk_coverage(score, right)
+    places = np.unique(np.searchsorted(coverage, np.arange(1, _STEPS + 1) / _STEPS - 1e-9))
+    return tuple((float(coverage[place]), float(accuracy[place])) for place in places)
 
 
 def learning_chart(findings: Findings) -> str | None:

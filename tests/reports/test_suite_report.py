@@ -16,6 +16,7 @@ from made_up_suite import SUITE, write_suite
 
 from peftlab.errors import RunError
 from peftlab.report import main
+from peftlab.reports import suite_tables
 from peftlab.reports.suite_findings import Findings, answer, find
 from peftlab.reports.suite_records import read_suite_records
 from peftlab.reports.suite_report import report_files
@@ -153,6 +154,20 @@ def test_learning_curves_are_drawn_of_the_metric_lines_that_were_kept(suite: Pat
     assert "full-s0" not in drawn
 
 
+def test_the_risk_coverage_curve_ends_at_the_accuracy_of_all_rows_and_falls_with_coverage(suite: Path) -> None:
+    """The made-up suite is surest where the rows are easiest, so that each curve only falls."""
+    findings = find(read_suite_records(suite))
+    drawn = {}
+    for arm in findings.arms:
+        points = suite_tables._risk_coverage(suite_tables._sure(arm))
+        right = [hit for _, hit in suite_tables._sure(arm)]
+        assert points[-1] == (1.0, pytest.approx(sum(right) / len(right)))
+        assert 0.05 <= points[0][0] < 0.06
+        assert [y for _, y in points] == sorted((y for _, y in points), reverse=True)
+        drawn[arm.name] = points
+    assert drawn["tfidf"][-1][1] < drawn["lora"][-1][1]
+
+
 class Outside(HTMLParser):
     """Collects what a page would fetch."""
 
@@ -176,7 +191,8 @@ def test_the_page_fetches_nothing_and_escapes_what_it_shows(suite: Path) -> None
 def test_every_figure_is_sound_xml_and_named_in_the_markdown(suite: Path) -> None:
     files = report_files(read_suite_records(suite))
     figures = [name for name in files if name.endswith(".svg")]
-    assert {"accuracy_by_parameters.svg", "accuracy_by_time.svg", "reliability.svg"} <= set(figures)
+    wanted = {"accuracy_by_parameters.svg", "accuracy_by_time.svg", "reliability.svg", "risk_coverage.svg"}
+    assert wanted <= set(figures)
     for name in figures:
         ET.fromstring(files[name])
         assert f"({name})" in files["REPORT.md"]

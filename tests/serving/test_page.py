@@ -16,6 +16,15 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TICKET = "why is my parcel late"
 PIECES = "document.querySelectorAll('#pieces mark').length"
 FORGE = "document.querySelector('#label').textContent = ''"
+TAGGED = "🚚 my parcel courier is late"
+
+
+def choose(model: str) -> str:
+    """Return what switches the page to another model."""
+    return (
+        f"(() => {{ const m = document.querySelector('#model'); m.value = '{model}';"
+        "m.dispatchEvent(new Event('change')); })()"
+    )
 
 
 @pytest.mark.slow
@@ -25,10 +34,10 @@ def test_a_typed_ticket_gets_label_confidence_and_words_and_the_model_can_be_swi
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         pytest.skip("absent: chromium")
-    folders = {name: served_runs[name] for name in ("queue", "urgency")}
+    folders = {name: served_runs[name] for name in ("queue", "urgency", "entities")}
     with running(folders, tmp_path, "--port", "0") as server, browser_page(browser, tmp_path / "profile") as page:
         page.send("Page.navigate", url=server.address)
-        page.wait_for("document.querySelector('#model')?.options.length === 2")
+        page.wait_for("document.querySelector('#model')?.options.length === 3")
         page.type_into("#text", TICKET)
         page.value("document.querySelector('#ask').click()")
         page.wait_for(f"{PIECES} === 5")
@@ -40,11 +49,16 @@ def test_a_typed_ticket_gets_label_confidence_and_words_and_the_model_can_be_swi
             assert page.value("document.querySelector('#pieces').textContent") == TICKET
             if name == "queue":
                 page.value(FORGE)
-                page.value(
-                    "(() => { const m = document.querySelector('#model'); m.value = 'urgency';"
-                    "m.dispatchEvent(new Event('change')); })()"
-                )
+                page.value(choose("urgency"))
                 page.wait_for(f"document.querySelector('#label').textContent && {PIECES} === 5")
+
+        page.type_into("#text", TAGGED)
+        page.value(choose("entities"))
+        page.wait_for("document.querySelectorAll('#pieces mark.entity').length")
+        found = offline["entities"].rows([TAGGED])[0]["entities"]
+        shown = page.value("[...document.querySelectorAll('#pieces mark')].map(one => one.textContent)")
+        assert shown == [one["text"] + one["type"] for one in found]
+        assert page.value("document.querySelector('h3[data-for=label]').hidden")
 
         page.value(
             "(() => { const m = document.querySelector('#language'); m.value = 'zh';"

@@ -8,7 +8,7 @@ const WORDS = {
     about: card => `${card.task}, ${card.method}, ${card.labels.length} labels`,
     none: "no label", sure: "Sure enough to be used without a person.", unsure: "Not sure enough: a person should look.",
     unreachable: "The server does not answer.", needsToken: "This server asks for a token; open “Access token” below.",
-    waiting: "…",
+    waiting: "…", found: "Entities in the text", count: number => (number === 1 ? "1 entity" : `${number} entities`),
   },
   zh: {
     title: "属于哪个标签？", language: "语言", model: "模型", text: "文本", pair: "第二段文本", ask: "预测",
@@ -17,7 +17,7 @@ const WORDS = {
     about: card => `${card.task}，${card.method}，${card.labels.length} 个标签`,
     none: "没有标签", sure: "把握足够，可直接采用。", unsure: "把握不足，请人工查看。",
     unreachable: "服务器没有回应。", needsToken: "此服务器需要令牌，请打开下方的“访问令牌”。",
-    waiting: "…",
+    waiting: "…", found: "文本中的实体", count: number => `${number} 个实体`,
   },
 };
 const SHOWN = 5;
@@ -113,6 +113,21 @@ function showPieces(pieces) {
   }));
 }
 
+function showEntities(text, entities) {
+  // Places count characters, as Python does; JavaScript's own strings count halves of some.
+  const letters = Array.from(text), shown = [];
+  let end = 0;
+  for (const one of entities) {
+    shown.push(letters.slice(end, one.start).join(""));
+    const mark = made("mark", letters.slice(one.start, one.end).join(""), "entity");
+    mark.append(made("small", one.type));
+    shown.push(mark);
+    end = one.end;
+  }
+  part("label").textContent = words.count(entities.length);
+  part("pieces").replaceChildren(...shown, letters.slice(end).join(""));
+}
+
 async function ask(event) {
   event?.preventDefault();
   const turn = ++asked, card = cards.find(one => one.name === part("model").value);
@@ -124,6 +139,11 @@ async function ask(event) {
     const given = await fetched("/v1/predict", {...body, top_k: SHOWN});
     if (turn !== asked) return;
     showAnswer(given.answers[0]);
+    const entities = given.answers[0].entities;
+    for (const place of document.querySelectorAll("[data-for]")) {
+      place.hidden = (place.dataset.for === "entities") !== Boolean(entities);
+    }
+    if (entities) return showEntities(body.text, entities);
     const reasons = await fetched("/v1/explain", body);
     if (turn === asked) showPieces(reasons.pieces);
   } catch (error) {
