@@ -15,7 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from peftlab import predict, verify
 from peftlab.encoders.onnx_graph import OPSET
+from peftlab.evaluation.several import Row
 from peftlab.runs.certificate import file_hash, read_certificate, write_certificate
+from peftlab.serving.models import Models
 
 LORA = tagger("lora")
 TEXTS = ["Where is  my parcel, please?", "card refund", "...", "the parcel is late " * 40]
@@ -32,8 +34,14 @@ def entities(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[Any]:
 def test_every_format_finds_the_entities_of_the_run_at_the_same_places(
     finished_run: Run, exported: Export, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Text longer than a window included; an 8-bit graph may find others, but as many answers of the same form."""
+    """Text longer than a window included; an 8-bit graph may find others, but as many answers of the same form.
+
+    A server answers the same from one.
+    """
     of_run = entities(finished_run(LORA), capsys)
+    models = Models()
+    models.load("tags", exported(LORA, "onnx"))
+    assert [row["entities"] for row in models.answer([Row("tags", text) for text in TEXTS])] == of_run
     assert any(of_run)
     for to in FORMATS:
         found = entities(exported(LORA, to), capsys)
