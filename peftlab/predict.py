@@ -93,9 +93,7 @@ def _load(folder: Path, against: Path | None) -> Any:
     if is_export(folder):
         from peftlab.shipping.loading import load_export
 
-        if against is not None:
-            raise UserError("an export ranks nothing; leave out --against, or name the run")
-        return load_export(folder)
+        return load_export(folder, against)
     from peftlab.evaluation.predictor import load_predictor
 
     return load_predictor(folder, against)

@@ -66,7 +66,7 @@ def _use(certificate: Certificate, usage: str) -> Sequence[str]:
         "## Use",
         "",
         "```sh",
-        *(['peftlab predict . --text "..." --json'] if labels else []),
+        f'peftlab predict . --text "..."{"" if labels else " --against candidates.txt"} --json',
         "peftlab verify .",
         "sha256sum -c SHA256SUMS",
         "```",
@@ -135,7 +135,7 @@ def _routing(made: Calibration) -> Sequence[str]:
 
 
 def _pairs(certificate: Certificate) -> Sequence[str]:
-    if certificate.exported.pair_column is None:
+    if certificate.exported.pair_column is None or not certificate.exported.labels:
         return []
     form = (
         "`[[text, pair], ...]`"

@@ -256,7 +256,7 @@ def _describe(exporter: ModuleType, dtype: Dtype, run: RunModel, result: Result)
         multi_label=run.record.multi_label,
         threshold=getattr(recipe.task.config, "threshold", 0.5),
         text_column=recipe.data.text,
-        pair_column=recipe.data.pair if run.record.labels else None,
+        pair_column=recipe.data.pair,
         max_length=run.encoder.max_length,
         batch_size=recipe.evaluation.batch_size,
         merged=False,

@@ -65,12 +65,17 @@ def load_forward(folder: Path, exported: Exported) -> Forward:
     return forward
 
 
-def load_export(folder: Path) -> Any:
-    """Load the export in `folder`, of any format, as its task's predictor; RunError where it is none, or broken."""
+def load_export(folder: Path, against: Path | None = None) -> Any:
+    """Load the export in `folder`, of any format, as its task's predictor; RunError where it is none, or broken.
+
+    `against`: the file of candidates for a task that ranks; UserError where another task is given one.
+    """
     certificate = read_certificate(folder)
     exported = certificate.exported
+    task = load_plugin("tasks", exported.task)
+    if against is not None and "against" not in task.FEATURES:
+        raise UserError(f"exports of the task {exported.task!r} rank nothing; leave out --against")
     calibration = export_calibration(folder, certificate.files.get(CALIBRATION))
     forward = load_forward(folder, exported)
-    task, tokenizer = load_plugin("tasks", exported.task), load_tokenizer(folder)
-    made = task.exported_predictor(exported, forward, tokenizer, read_decoding(folder))
+    made = task.exported_predictor(exported, forward, load_tokenizer(folder), read_decoding(folder), against)
     return replace(made, calibration=calibration) if isinstance(made, Predictor) else made

@@ -307,6 +307,7 @@ def exported_predictor(
     forward: Forward,
     tokenizer: Any,
     decoding: Mapping[str, NDArray[np.float32]],  # noqa: ARG001 the contract
+    against: Path | None,  # noqa: ARG001
 ) -> Predictor:
     """Return what `predict` asks of an export: texts to labels and probabilities."""
     from peftlab.data.tokens import tokenise

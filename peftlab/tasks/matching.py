@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from peftlab.encoders.load import LoadedEncoder
     from peftlab.evaluation.forward import Forward, Passes
     from peftlab.evaluation.intervals import Interval
-    from peftlab.evaluation.match_predictor import MatchPredictor
+    from peftlab.evaluation.match_predictor import Embed, MatchPredictor
     from peftlab.evaluation.match_scores import Embedded, MatchScores
     from peftlab.evaluation.run_model import RunModel
     from peftlab.recipe.crosschecks import Draft
@@ -232,28 +232,29 @@ def write_predictions(
 
 def predictor(run: RunModel, device: torch.device, against: Path | None) -> MatchPredictor:
     """Return what `predict` asks: texts to the nearest of the candidates in the file `against`."""
-    from peftlab.data.candidates import read_candidates
-    from peftlab.data.matched import PAIR
     from peftlab.data.tokens import tokenise
-    from peftlab.errors import UserError
     from peftlab.evaluation.forward import logits_of
-    from peftlab.evaluation.match_predictor import MatchPredictor
-
-    config, data = _config(run.recipe), run.recipe.data
-    if against is None:
-        raise UserError("this run ranks candidates: name their file by --against FILE, one text a line or row")
-    texts = [
-        row.text
-        for row in read_candidates(
-            against, ("text", data.text) if config.pairs == "by_label" else ("pair", data.pair or PAIR)
-        )
-    ]
 
     def embed(some: Sequence[str]) -> NDArray[np.float32]:
         tokens = tokenise(run.tokenizer, some, None, run.encoder.max_length)
         return logits_of(run.module, tokens, batch_size=run.recipe.evaluation.batch_size, device=device)
 
-    return MatchPredictor(embed, texts, embed(texts), config.shown, data.text)
+    data = run.recipe.data
+    return _ranking(embed, against, _config(run.recipe), data.text, data.pair)
+
+
+def _ranking(embed: Embed, against: Path | None, config: Config, text: str, pair: str | None) -> MatchPredictor:
+    """Return what ranks the candidates in the file `against` by `embed`; `text` and `pair` name columns of tables."""
+    from peftlab.data.candidates import read_candidates
+    from peftlab.data.matched import PAIR
+    from peftlab.errors import UserError
+    from peftlab.evaluation.match_predictor import MatchPredictor
+
+    if against is None:
+        raise UserError("this model ranks candidates: name their file by --against FILE, one text a line or row")
+    rows = read_candidates(against, ("text", text) if config.pairs == "by_label" else ("pair", pair or PAIR))
+    texts = [row.text for row in rows]
+    return MatchPredictor(embed, texts, embed(texts), config.shown, text)
 
 
 def decoding(model: nn.Module, config: Config) -> dict[str, NDArray[np.float32]]:  # noqa: ARG001 the contract
@@ -315,15 +316,21 @@ def difference(
 
 
 def exported_predictor(
-    exported: Exported,  # noqa: ARG001 the contract
-    forward: Forward,  # noqa: ARG001
-    tokenizer: Any,  # noqa: ARG001
-    decoding: Mapping[str, NDArray[np.float32]],  # noqa: ARG001
-) -> Any:
-    """Raise UserError: an export gives embeddings, to be ranked by whoever loads it."""
-    from peftlab.errors import UserError
+    exported: Exported,
+    forward: Forward,
+    tokenizer: Any,
+    decoding: Mapping[str, NDArray[np.float32]],  # noqa: ARG001 the contract
+    against: Path | None,
+) -> MatchPredictor:
+    """Return what `predict` asks of an export: texts to the nearest of the candidates in the file `against`."""
+    from peftlab.data.tokens import tokenise
+    from peftlab.evaluation.forward import logits_through
 
-    raise UserError("this export gives embeddings and no answers; load it as its README.md says, or name the run")
+    def embed(some: Sequence[str]) -> NDArray[np.float32]:
+        return logits_through(forward, tokenise(tokenizer, some, None, exported.max_length), exported.batch_size)
+
+    config = Config.model_validate(exported.settings)
+    return _ranking(embed, against, config, exported.text_column, exported.pair_column)
 
 
 def _config(recipe: Recipe) -> Config:

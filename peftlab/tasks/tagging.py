@@ -46,14 +46,7 @@ SOLVERS = ("gradient",)
 EXPORTS = "all"
 EACH_TOKEN = True
 FEATURES = ("several",)
-METRICS: tuple[str, ...] = (
-    "entity_f1",
-    "entity_precision",
-    "entity_recall",
-    "macro_entity_f1",
-    "token_accuracy",
-    "token_f1",
-)
+METRICS = ("entity_f1", "entity_precision", "entity_recall", "macro_entity_f1", "token_accuracy", "token_f1")
 LOWER_IS_BETTER: tuple[str, ...] = ()
 DEFAULT_METRIC = "entity_f1"
 HEADLINE = "entity_f1"
@@ -345,12 +338,13 @@ def difference(
 
 
 def exported_predictor(
-    exported: Exported, forward: Forward, tokenizer: Any, decoding: Mapping[str, NDArray[np.float32]]
+    exported: Exported,
+    forward: Forward,
+    tokenizer: Any,
+    decoding: Mapping[str, NDArray[np.float32]],
+    against: Path | None,  # noqa: ARG001 the contract
 ) -> EntityPredictor:
-    """Return what `predict` asks of an export: texts to entities with their places.
-
-    Raises RunError where what it is to be decoded by is not there.
-    """
+    """Return what `predict` asks of an export; RunError where what its tags are decoded by is not there."""
     from peftlab.data.word_pieces import cut_words
     from peftlab.evaluation.entity_predictor import EntityPredictor
     from peftlab.evaluation.forward import logits_through

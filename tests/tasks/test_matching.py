@@ -407,7 +407,7 @@ def test_virtual_tokens_are_not_pooled(method: str, recipe: Callable[..., Path],
 def test_embeddings_are_exported_for_sentence_transformers_and_proved(
     recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The folder loads there and gives the run's embeddings; other formats and a prediction are refused."""
+    """The folder loads there and gives the run's embeddings, and ranks as the run does; other formats are refused."""
     from sentence_transformers import SentenceTransformer
 
     from peftlab import export, verify
@@ -428,6 +428,12 @@ def test_embeddings_are_exported_for_sentence_transformers_and_proved(
     assert "test mrr of the run" in card
     capsys.readouterr()
     assert predict.main([str(out), "--text", "x"]) == 2
-    assert "gives embeddings and no answers" in capsys.readouterr().err
+    assert "name their file by --against FILE" in capsys.readouterr().err
+    answers = []
+    for model in (run, out):
+        assert predict.main([str(model), "--text", "where is my parcel", "--against", str(pool), "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out)["candidates"])
+    assert [one["text"] for one in answers[0]] == [one["text"] for one in answers[1]]
+    assert [one["score"] for one in answers[0]] == pytest.approx([one["score"] for one in answers[1]], abs=1e-5)
     assert export.main([str(run), "--to", "onnx", "--out", str(tmp_path / "graph")]) == 2
     assert "runs of the task 'matching' have no onnx export; formats that work: merged" in capsys.readouterr().err

@@ -33,7 +33,7 @@ OF_EXPORTS = {
     "outputs_of": ("read", "encoded", "splits", "config", "decoding"),
     "right": ("outputs", "split", "splits", "config"),
     "difference": ("before", "after", "split", "splits", "config"),
-    "exported_predictor": ("exported", "forward", "tokenizer", "decoding"),
+    "exported_predictor": ("exported", "forward", "tokenizer", "decoding", "against"),
 }
 OF_SEVERAL = {
     "keeps_pooler": ("pooling",),
