@@ -5,6 +5,7 @@ It runs without peftlab. A tagger's decoding lies beside its model, in `decoding
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from peftlab.runs.certificate import DECODING, Exported
@@ -36,7 +37,11 @@ def inputs_code(exported: Exported, tensors: Literal["pt", "np"]) -> str:
     cut = f'truncation=True, max_length={exported.max_length}, padding=True, return_tensors="{tensors}")'
     if not exported.each_token:
         return f"inputs = tokenizer(texts, {cut}"
-    each = "[sign for sign in text if not sign.isspace()]" if in_characters(exported) else "text.split()"
+    each = (
+        "[sign for sign in text if not sign.isspace()]"
+        if exported.settings.get("units") == "characters"
+        else "text.split()"
+    )
     return f"words = [{each} for text in texts]\ninputs = tokenizer(words, is_split_into_words=True, {cut}"
 
 
@@ -46,16 +51,11 @@ def tags_code(exported: Exported) -> str:
         return ""
     constrained = exported.settings.get("decoding") == "constrained"
     best = "best_path(logits[number, first], *rules)" if constrained else "logits[number, first].argmax(-1)"
-    names = ", ".join(f'"{tag}"' for tag in exported.labels)
+    names = json.dumps(exported.labels, ensure_ascii=False)
     return f"""{_VITERBI if constrained else ""}
-names = [{names}]
+names = {names}
 tags = []
 for number in range(len(texts)):
     ids = inputs.word_ids(number)
     {_FIRST}
     tags.append([names[tag] for tag in {best}] if first else [])"""
-
-
-def in_characters(exported: Exported) -> bool:
-    """Say whether a tagger reads a text character by character."""
-    return exported.settings.get("units") == "characters"
