@@ -84,8 +84,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert not run.exists()
 
 
-def test_a_killed_pretraining_ends_in_the_same_bits(pretrain_recipe: Callable[..., Path], tmp_path: Path) -> None:
-    """SIGKILL twice at random steps, `--resume` each time, with dropout and measurements between checkpoints."""
+def test_a_killed_pretraining_ends_in_the_same_bits(
+    pretrain_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL twice at random steps, continued in both ways, with dropout and measurements between checkpoints."""
     recipe = str(pretrain_recipe("[masking]\ndropout = 0.1\n\n[evaluation]\nevery = 7\nsequences = 8"))
     settings = ["run.checkpoint_every=3", "train.epochs=4"]
     processes, program = fork_server(), "peftlab.pretrain"
@@ -97,12 +99,15 @@ def test_a_killed_pretraining_ends_in_the_same_bits(pretrain_recipe: Callable[..
     places = sorted(random.sample(range(4, total - 4), 2))
     kill_at(processes, [recipe, *settings, f"run.dir={killed}"], killed, places[0], program=program)
     kill_at(processes, ["--resume", str(killed)], killed, places[1], program=program)
-    finish(processes, ["--resume", str(killed)], tmp_path, program=program)
+    again = [recipe, *settings, f"run.dir={killed}", "train.resume=auto"]
+    finish(processes, again, tmp_path, program=program)
 
     first, second = weights(whole / "encoder"), weights(killed / "encoder")
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first), f"killed after steps {places}"
     assert kept_lines(whole) == kept_lines(killed)
+    assert main(again) == 0
+    assert "is finished; nothing to continue" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora"])
