@@ -152,11 +152,24 @@ def teach(module: nn.Module, teacher: Any, name: str) -> None:
     student.learn_from(teacher)
 
 
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+
+
 def set_dropout(config: Any, dropout: float) -> None:
     """Set every dropout that a transformers `config` of an encoder states."""
-    for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+    for field in _DROPOUTS:
         if hasattr(config, field):
             setattr(config, field, dropout)
+
+
+def restore_dropout(config: Any, folder: Path) -> None:
+    """Set every dropout of `config` to what the encoder in `folder` states, for whoever fine-tunes it."""
+    from transformers import AutoConfig
+
+    stated = AutoConfig.from_pretrained(folder, local_files_only=True)
+    for field in _DROPOUTS:
+        if hasattr(config, field):
+            setattr(config, field, getattr(stated, field))
 
 
 def _masked(model: Any, info: dict[str, Any]) -> Masked:

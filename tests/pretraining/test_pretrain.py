@@ -129,6 +129,8 @@ def test_an_existing_encoder_is_adapted_and_its_weights_take_the_update(
     query = "encoder.layer.0.attention.self.query"
     assert not torch.equal(before[f"{query}.weight"], after[f"bert.{query}.weight"])
     assert torch.equal(before[f"{query}.bias"], after[f"bert.{query}.bias"]), "biases are left alone"
+    stated = [json.loads((folder / "config.json").read_text("utf-8")) for folder in (encoder, run / "encoder")]
+    assert stated[0]["hidden_dropout_prob"] == stated[1]["hidden_dropout_prob"], "fine-tuning finds its own dropout"
     table = "embeddings.word_embeddings.weight"
     assert torch.equal(before[table], after[f"bert.{table}"])
 

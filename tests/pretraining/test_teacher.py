@@ -55,6 +55,7 @@ def test_the_states_come_nearer_to_those_of_the_teacher_which_is_left_as_it_was(
     assert main([str(recipe), f"run.dir={run}", *settings]) == 0
 
     assert read_pretraining_result(run).status == "ok"
+    assert f"`{teacher}` taught it" in (run / "encoder" / "README.md").read_text(encoding="utf-8")
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     losses = [json.loads(line)["loss"] for line in lines if '"loss"' in line]
     assert np.mean(losses[-5:]) < 0.6 * losses[0]
