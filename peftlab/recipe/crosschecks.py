@@ -283,6 +283,10 @@ def _task(draft: Draft, task: str) -> Iterator[Finding]:
             yield Finding(("method", "name"), expected, 'use "lora"')
     if draft.head is not None and draft.head.init == "probe" and "linear_probe" not in solvers:
         yield Finding(("head", "init"), f"the task {task} has no probe to start from", "remove the key")
+    highest = getattr(module, "HIGHEST", 1.0)
+    if draft.evaluation is not None and (draft.evaluation.target or 0.0) >= highest:
+        expected = f"found {draft.evaluation.target:g}; {module.HEADLINE} goes up to {highest:g}, expected less"
+        yield Finding(("evaluation", "target"), expected)
     for key, why in module.unfit(draft):
         yield Finding(tuple(key.split(".")), why)
 

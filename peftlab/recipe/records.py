@@ -209,8 +209,9 @@ class Evaluation(Record):
     """Stop after this many validations without a better metric."""
     batch_size: Positive = 128
     """Rows per forward pass in validation, test and prediction."""
-    target: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Test accuracy that the run must reach; the result says whether its interval clears it."""
+    target: Annotated[float, Field(gt=0, lt=100)] | None = None
+    """Test accuracy, or what the task has in its place, that the run must reach; the result says whether its interval
+    clears it. Below 1, but for BLEU, which goes to 100."""
     margin: Annotated[float, Field(gt=0, lt=0.5)] | None = None
     """Half-width asked of the 95 % interval of test accuracy; a test split too small for it is refused."""
     score_test: bool = True
