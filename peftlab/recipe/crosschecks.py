@@ -57,6 +57,8 @@ def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
         yield from _targets(draft.evaluation.target, draft.budget.target)
     if draft.distill is not None:
         yield from _distill(draft.distill, draft.method, draft.task)
+    if draft.data is not None and draft.data.entities is not None:
+        yield from _entities(draft)
     if draft.task is not None:
         yield from _task(draft, draft.task.name)
 
@@ -289,6 +291,17 @@ def _task(draft: Draft, task: str) -> Iterator[Finding]:
         yield Finding(("evaluation", "target"), expected)
     for key, why in module.unfit(draft):
         yield Finding(tuple(key.split(".")), why)
+
+
+def _entities(draft: Draft) -> Iterator[Finding]:
+    """Refuse marked entities where the task has none, where texts are changed, and where some have no spans."""
+    path = ("data", "entities")
+    if draft.task is not None and draft.task.name not in plugins.tasks_in("entities"):
+        yield Finding(path, f"the task {draft.task.name} marks no entities", "remove the key")
+    if draft.curate:
+        yield Finding(path, "curators change texts, and would move the marks", "remove one of both")
+    if draft.distill is not None and draft.distill.unlabelled:
+        yield Finding(path, "unlabelled texts have no entities to mark", "remove distill.unlabelled")
 
 
 def _metric(metric: str, task: str) -> Iterator[Finding]:

@@ -117,6 +117,9 @@ class Data(Record):
     """Column of the second text, for pairs."""
     label: str = "label"
     """Column of the label."""
+    entities: tuple[str, str] | None = None
+    """Columns of two spans of the text, each `[start, end]` in characters, the end excluded. The text is then read with
+    both marked, `@ Alice @ works for # Acme #`, so that labels may be relations (Zhou and Chen 2021)."""
     id: str | None = None
     """Column of a row id; without it rows are named by file and line."""
     label_separator: Annotated[str, Field(min_length=1)] = "|"
