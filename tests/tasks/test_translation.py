@@ -303,3 +303,41 @@ def test_an_export_is_refused_until_there_is_one(
     assert predict.main([str(run), "--text", "my parcel"]) == 0
     assert capsys.readouterr().out.rstrip("\n").endswith("\tmy parcel")
     assert predict.main([str(run), "--text", "my parcel", "--pair", "x"]) == 2
+
+
+def test_an_adapter_loads_with_plain_peft_on_plain_transformers(
+    recipe: Callable[..., Path], tmp_path: Path, tiny_encoder: Callable[..., Path]
+) -> None:
+    """Two encoders put together by transformers, and the run's adapter by peft, give the logits of the run."""
+    from peft import PeftModel
+    from transformers import EncoderDecoderModel
+
+    from peftlab.evaluation.run_model import load_run_model
+
+    run, folder = tmp_path / "run", str(tiny_encoder())
+    assert train.main([str(recipe()), f"run.dir={run}", "train.max_steps=8"]) == 0
+    bare: Any = EncoderDecoderModel.from_encoder_decoder_pretrained(folder, folder)
+    theirs = PeftModel.from_pretrained(bare, str(run / "trained")).eval()
+    ours = load_run_model(run, torch.device("cpu")).module
+    ids = torch.randint(5, 100, (3, 6), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        made = [model(input_ids=ids, decoder_input_ids=ids).logits for model in (ours, theirs)]
+    assert float((made[0] - made[1]).abs().max()) < 1e-6
+
+
+def test_what_was_learnt_by_heart_is_said_again(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    """Teacher forcing, cross-attention and search together: eight pairs whose targets follow from the sources."""
+    rows = [
+        {"source": f"the {word} {number}", "target": f"{said} {number}"}
+        for number in "12"
+        for word, said in WORDS.items()
+    ]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    run = tmp_path / "run"
+    path = recipe("full", data="\n".join(f'{split} = "{data}"' for split in ("train", "validation", "test")))
+    settings = ["train.learning_rate=3e-4", "optimizer.head_learning_rate=1e-2", "task.label_smoothing=0"]
+    settings += ["train.max_steps=150", "train.epochs=150", "evaluation.every=150", "optimizer.weight_decay=0"]
+    assert train.main([str(path), f"run.dir={run}", *settings]) == 0
+    scored = [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    right = [row["target"] == row["gold"] for row in scored]
+    assert sum(right) >= 7, scored
