@@ -34,7 +34,7 @@ OF_EXPORTS = {
     "right": ("outputs", "split", "splits", "config"),
     "exported_predictor": ("exported", "forward", "tokenizer"),
 }
-FEATURES = {"combine", "curate", "distill", "several", "suites", "against", "frozen"}
+FEATURES = {"combine", "curate", "distill", "entities", "several", "suites", "against", "frozen", "pairs"}
 
 
 @pytest.mark.parametrize("name", plugin_names("tasks"))
