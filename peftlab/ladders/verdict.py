@@ -148,8 +148,8 @@ def _shipped(step: Step | None) -> int | None:
     result = step.chosen.result if step is not None and step.chosen is not None else None
     if step is None or result is None or result.parameters is None:
         return None
-    adapted = folder_bytes(Path(result.encoder.used)) if step.rung.pretraining is not None else 0
-    return result.parameters.shipped_bytes + adapted
+    adapted = result.encoder.used if step.rung.pretraining is not None else None
+    return result.parameters.shipped_bytes + (folder_bytes(Path(adapted)) if adapted is not None else 0)
 
 
 def _line(step: Step) -> dict[str, Any]:
