@@ -153,6 +153,7 @@ def _answers(predictor: Any, batch: Sequence[tuple[str, str]], *, as_json: bool)
 
 def _rows(file: str, predictor: Any) -> Iterator[tuple[str, str]]:
     """Yield text and second text (empty where there is none) of each row of `file`, in constant memory."""
+    from peftlab.data.entity_markers import entity_roles, mark_row
     from peftlab.data.stream import stream_lines, stream_rows
 
     pair = predictor.pair_column
@@ -167,12 +168,15 @@ def _rows(file: str, predictor: Any) -> Iterator[tuple[str, str]]:
             yield text, ""
         return
     wanted: dict[Role, str] = {"text": predictor.text_column, **({"pair": pair} if pair is not None else {})}
+    entities = getattr(predictor, "entity_columns", None)  # only a classifier may have them
+    if entities is not None:
+        wanted |= entity_roles(entities)
     for line, values in stream_rows(Path(file), wanted):
         first = values["text"]
         second = values["pair"] if pair is not None else ""
         if not isinstance(first, str) or not first.strip() or not isinstance(second, str):
             raise _no_text(Path(file), wanted, line, first)
-        yield first, second
+        yield (mark_row(f"{file}:{line}", values, first) if entities is not None else first), second
 
 
 def _no_text(file: Path, wanted: dict[Role, str], line: int, found: object) -> UserError:

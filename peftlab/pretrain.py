@@ -50,13 +50,13 @@ def _pretrain(asked: argparse.Namespace) -> int:
     if asked.dry_run:
         return _show_plan(job, as_json=asked.json)
     from peftlab.pretraining.job import PretrainJob, run_pretraining
-    from peftlab.runs.folder import new_run_folder
     from peftlab.training.placement import agreed, join_processes
 
     state, console = join_processes()
-    if not job.resume:
-        folder = agreed(state, lambda: str(new_run_folder(job.recipe.name, job.recipe.run.dir)))
-        job = PretrainJob(job.recipe, Path(str(folder)), resume=False)
+    folder = agreed(state, lambda: _choose_folder(job))
+    if folder is None:
+        return 0
+    job = PretrainJob(job.recipe, Path(folder), job.resume)
     try:
         result = run_pretraining(job, console)
         if asked.json and result is not None:
@@ -91,20 +91,33 @@ def _asked_job(asked: argparse.Namespace) -> PretrainJob:
     from peftlab.recipe.resolve import resolved_pretraining
     from peftlab.recipe.shipped import find_recipe
     from peftlab.runs.folder import run_pretrain_recipe
-    from peftlab.runs.pretraining_result import FILE_NAME, read_pretraining_result
+    from peftlab.runs.model_record import RECIPE
 
     if asked.resume is not None:
         if asked.recipe is not None or asked.steps is not None:
             raise UserError("--resume continues the run's own recipe; leave the rest out, or start a new run")
-        folder = Path(asked.resume)
-        if (folder / FILE_NAME).is_file() and read_pretraining_result(folder).status == "ok":
-            raise UserError(f"{folder} is finished; nothing to continue")
-        return PretrainJob(run_pretrain_recipe(folder), folder, resume=True)
+        return PretrainJob(run_pretrain_recipe(Path(asked.resume)), Path(asked.resume), resume=True)
     if asked.recipe is None:
         raise UserError("name a pretraining recipe, as in: peftlab pretrain recipes/pretrain_zh.toml")
     overrides = [*asked.overrides, *([f"train.max_steps={asked.steps}"] if asked.steps is not None else [])]
     recipe = resolved_pretraining(read_pretraining(find_recipe(asked.recipe), overrides))
-    return PretrainJob(recipe, Path(), resume=False)
+    folder = Path(recipe.run.dir) if recipe.run.dir is not None else Path()
+    resume = recipe.train.resume == "auto" and recipe.run.dir is not None and (folder / RECIPE).is_file()
+    return PretrainJob(recipe, folder, resume)
+
+
+def _choose_folder(job: PretrainJob) -> str | None:
+    """Return the folder of the pretraining; None where that one is already finished, which is said."""
+    from peftlab.runs.folder import new_run_folder
+    from peftlab.runs.pretraining_result import FILE_NAME, read_pretraining_result
+
+    if not job.resume:
+        return str(new_run_folder(job.recipe.name, job.recipe.run.dir))
+    if (job.folder / FILE_NAME).is_file() and read_pretraining_result(job.folder).status == "ok":
+        print(f"{job.folder} is finished; nothing to continue", file=sys.stderr)
+        print(job.folder)
+        return None
+    return str(job.folder)
 
 
 if __name__ == "__main__":

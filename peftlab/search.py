@@ -91,7 +91,8 @@ def search(
     from rich.console import Console
 
     from peftlab.ladders.account import open_account
-    from peftlab.ladders.climb import Site, check_rungs, climb
+    from peftlab.ladders.climb import check_rungs, climb
+    from peftlab.ladders.site import Site
     from peftlab.ladders.verdict import judge
     from peftlab.reports.climb_page import RECORD, write_climb
     from peftlab.runs.files import write_json, write_text

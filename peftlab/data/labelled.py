@@ -47,6 +47,10 @@ def load_labelled(
     stop the run. Raises DataError for data that cannot be read, and one for all findings of severity `stop` together.
     """
     source = find_source(data, recipe_path=recipe_path)
+    if data.entities is not None:
+        from peftlab.data.entity_markers import mark_tables
+
+        source = mark_tables(source)
     parsed = {
         split: parse_table(table, multi_label=multi_label, separator=data.label_separator)
         for split, table in source.tables.items()

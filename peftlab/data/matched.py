@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.candidates import read_candidates
-from peftlab.data.checks import Finding, find_problems
-from peftlab.data.examples import Example, Parsed, parse_table, text_key
-from peftlab.data.labelled import complete, load_labelled, stop_at
+from peftlab.data.examples import Example, text_key
+from peftlab.data.labelled import load_labelled, stop_at
 from peftlab.data.match_rows import Candidates, MatchSplit, MatchSplits, fingerprint
-from peftlab.data.readers import LISTED, Role, Table
-from peftlab.data.report import data_report
+from peftlab.data.readers import LISTED
 from peftlab.data.rows import Split, SplitName, Splits
 from peftlab.data.sources import SPLITS, Source, find_file, find_source
-from peftlab.data.splits import draw
+from peftlab.data.text_pairs import CheckedPairs, Reading, TokenLengths, check_pairs, second
 from peftlab.errors import DataError
 from peftlab.recipe.records import Data
 from peftlab.runs.files import write_json
 
-TokenLengths = Callable[[Sequence[str], Sequence[str] | None], Sequence[int]]
 PAIR = "pair"
 """Column of the text that answers a query, where `data.pair` names none."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the rows of a run are read. `seed` is `train.seed`; the rest as in `load_labelled`."""
-
-    recipe_path: Path
-    seed: int
-    max_length: int | None
-    report_path: Path | None = None
-    token_lengths: TokenLengths | None = None
 
 
 def load_pairs(data: Data, candidates: str | None, reading: Reading) -> MatchSplits:
@@ -49,38 +35,10 @@ def load_pairs(data: Data, candidates: str | None, reading: Reading) -> MatchSpl
     """
     named = data.model_copy(update={"pair": data.pair or PAIR})
     source = _find_pairs(named, reading.recipe_path)
-    parsed = {split: _parse(table) for split, table in source.tables.items()}
-    rows, record = complete(data, parsed, seed=reading.seed, multi_label=True)
-    rows = {split: [replace(row, key=text_key(row.text, row.pair)) for row in part] for split, part in rows.items()}
-    record["stratified_by"] = "nothing"
-    lengths = _lengths(rows, reading.token_lengths)
-    unusable = {split: part.unusable for split, part in parsed.items()}
-    findings = [
-        found
-        for found in find_problems(
-            rows, unusable, data.checks, multi_label=True, lengths=lengths, max_length=reading.max_length
-        )
-        if found.check != "one_class"  # pairs have no classes
-    ]
-    used = rows
-    if data.train_rows is not None:
-        chosen = draw(rows["train"], data.train_rows, seed=reading.seed)
-        used = rows | {"train": [rows["train"][index] for index in chosen]}
-        lengths = lengths | {"train": lengths["train"][chosen]} if lengths is not None else None
-    report = data_report(
-        source=source,
-        parsed=parsed,
-        rows=used,
-        train_of=len(rows["train"]),
-        findings=findings,
-        label_names=(),
-        multi_label=False,
-        split_record=record,
-        lengths=lengths,
-        max_length=reading.max_length,
-        fingerprint="",
+    found = check_pairs(
+        source, data, reading, partial(_longer, reading.token_lengths) if reading.token_lengths else None
     )
-    return _pair_splits(data, candidates, reading, source, used, findings, report)
+    return _pair_splits(data, candidates, reading, source, found)
 
 
 def _pair_splits(
@@ -88,13 +46,12 @@ def _pair_splits(
     candidates: str | None,
     reading: Reading,
     source: Source,
-    rows: Mapping[SplitName, Sequence[Example]],
-    findings: Sequence[Finding],
-    report: dict[str, Any],
+    found: CheckedPairs,
 ) -> MatchSplits:
+    rows, report = found.rows, found.report
     if reading.report_path is not None:
         write_json(reading.report_path, report)
-    stop_at(findings, reading.report_path)
+    stop_at(found.findings, reading.report_path)
     if candidates is not None:
         path = find_file(candidates, recipe_path=reading.recipe_path, key="candidates")
         listed = read_candidates(path, ("pair", data.pair or PAIR))
@@ -103,7 +60,7 @@ def _pair_splits(
         _refuse_absent(rows, index, path)
         about = f"the {len(texts):,} of {path.name}"
     else:
-        answers = {text_key(_pair(row)): _pair(row) for split in SPLITS for row in reversed(rows[split])}
+        answers = {text_key(second(row)): second(row) for split in SPLITS for row in reversed(rows[split])}
         ordered = sorted(answers)
         index = {key: place for place, key in enumerate(ordered)}
         texts = [answers[key] for key in ordered]
@@ -117,7 +74,7 @@ def _pair_splits(
     known: dict[str, set[int]] = {}
     for split in SPLITS:
         for row in rows[split]:
-            known.setdefault(text_key(row.text), set()).add(index[text_key(_pair(row))])
+            known.setdefault(text_key(row.text), set()).add(index[text_key(second(row))])
     made = {split: _pair_split(split, rows[split], index, known, pool) for split in SPLITS}
     return _finished(made, pool, about, source.description, report, reading)
 
@@ -133,8 +90,8 @@ def _pair_split(
         name=name,
         ids=[row.id for row in rows],
         texts=[row.text for row in rows],
-        pairs=[_pair(row) for row in rows],
-        groups=np.asarray([index[text_key(_pair(row))] for row in rows], np.int64),
+        pairs=[second(row) for row in rows],
+        groups=np.asarray([index[text_key(second(row))] for row in rows], np.int64),
         relevant=[tuple(sorted(known[text_key(row.text)])) for row in rows],
         candidates=pool,
     )
@@ -199,34 +156,16 @@ def _find_pairs(data: Data, recipe_path: Path) -> Source:
     return find_source(data.model_copy(update={"label": data.text}), recipe_path=recipe_path)
 
 
-def _parse(table: Table) -> Parsed:
-    """Return the rows of `table` under one label, with the query alone as the key, so that splits keep it together."""
-    columns: dict[Role, Sequence[object]] = {**table.columns, "label": [PAIR] * len(table)}
-    parsed = parse_table(replace(table, columns=columns), multi_label=False, separator="|")
-    return replace(parsed, examples=[replace(row, key=text_key(row.text)) for row in parsed.examples])
-
-
-def _pair(row: Example) -> str:
-    return row.pair or ""
-
-
-def _lengths(
-    rows: Mapping[SplitName, Sequence[Example]], token_lengths: TokenLengths | None
-) -> dict[SplitName, NDArray[np.int64]] | None:
+def _longer(token_lengths: TokenLengths, rows: Sequence[Example]) -> NDArray[np.int64]:
     """Return the tokens of the longer text of each row."""
-    if token_lengths is None:
-        return None
-    return {
-        split: np.maximum(
-            np.asarray(token_lengths([row.text for row in part], None), np.int64),
-            np.asarray(token_lengths([_pair(row) for row in part], None), np.int64),
-        )
-        for split, part in rows.items()
-    }
+    return np.maximum(
+        np.asarray(token_lengths([row.text for row in rows], None), np.int64),
+        np.asarray(token_lengths([second(row) for row in rows], None), np.int64),
+    )
 
 
 def _refuse_absent(rows: Mapping[SplitName, Sequence[Example]], index: Mapping[str, int], path: Path) -> None:
-    absent = [row.place for split in SPLITS for row in rows[split] if text_key(_pair(row)) not in index]
+    absent = [row.place for split in SPLITS for row in rows[split] if text_key(second(row)) not in index]
     if absent:
         more = f" and {len(absent) - LISTED:,} more" if len(absent) > LISTED else ""
         raise DataError(

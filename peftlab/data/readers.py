@@ -13,7 +13,8 @@ from typing import Literal
 from peftlab.data.decoding import decode, read_bytes, unpack
 from peftlab.errors import DataError
 
-Role = Literal["text", "pair", "label", "id"]
+Role = Literal["text", "pair", "label", "id", "first", "second"]
+_KEYS = {"first": "entities", "second": "entities"}  # roles whose key in `[data]` has another name
 
 LISTED = 10  # bad rows that an error names before it only counts
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -102,9 +103,12 @@ def require_columns(place: str, present: Sequence[str], wanted: Mapping[Role, st
         named = []
         for role, column in missing.items():
             near = difflib.get_close_matches(column, present, n=1, cutoff=0.6)
-            named.append(f'no column "{column}" (data.{role}' + (f'; did you mean "{near[0]}"?)' if near else ")"))
+            named.append(
+                f'no column "{column}" (data.{_KEYS.get(role, role)}'
+                + (f'; did you mean "{near[0]}"?)' if near else ")")
+            )
         columns = ", ".join(f'"{name}"' for name in present)
-        keys = " and ".join(f"data.{role}" for role in missing)
+        keys = " and ".join(dict.fromkeys(f"data.{_KEYS.get(role, role)}" for role in missing))
         raise DataError(f"{place}: {', '.join(named)}; the columns are {columns}, so set {keys} to one of them")
 
 

@@ -110,6 +110,8 @@ def _wanted(data: Data) -> dict[Role, str]:
         columns["pair"] = data.pair
     if data.id is not None:
         columns["id"] = data.id
+    if data.entities is not None:
+        columns["first"], columns["second"] = data.entities
     return columns
 
 
@@ -171,8 +173,15 @@ def _not_found(name: str) -> str:
 
 
 def _from_builtin(name: str, wanted: Mapping[Role, str]) -> Source:
+    from peftlab.data.relations import generate as relations
+
+    if name == relations.NAME:
+        made = relations.relation_tables(wanted)
+        said = {"synthetic": True, "language": "en", "about": relations.DESCRIPTION}
+        return Source(made, describe(name, "builtin", made) | said, (f"{name} is a synthetic set made by peftlab",))
     if name not in BUILTIN:
-        raise DataError(f'data.source: no built-in set "{name}"; the built-in sets are {", ".join(BUILTIN)}')
+        known = ", ".join((*BUILTIN, relations.NAME))
+        raise DataError(f'data.source: no built-in set "{name}"; the built-in sets are {known}')
     from peftlab.data.tickets import generate
 
     require_columns(name, ("id", "text", "label"), wanted)

@@ -82,15 +82,21 @@ def labelled_batches(tokens: Tokens, targets: torch.Tensor) -> Callable[[NDArray
     return batch
 
 
-def tokenise(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Tokens:
-    """Tokenise `texts` (with `pairs` behind them), each cut to `max_length` tokens."""
+def tokenise(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int, *, target: bool = False
+) -> Tokens:
+    """Tokenise `texts` (with `pairs` behind them), each cut to `max_length` tokens.
+
+    `target`: as texts that a decoder says, for tokenizers that read these otherwise.
+    """
     ids: list[NDArray[np.int32]] = []
     segments: list[NDArray[np.int8]] = []
     lengths: list[int] = []
     for start in range(0, len(texts), _CHUNK):
         batch = list(texts[start : start + _CHUNK])
         seconds = list(pairs[start : start + _CHUNK]) if pairs is not None else None
-        encoded = tokenizer(batch, seconds, truncation=True, max_length=max_length, return_attention_mask=False)
+        asked = {"truncation": True, "max_length": max_length, "return_attention_mask": False}
+        encoded = tokenizer(text_target=batch, **asked) if target else tokenizer(batch, seconds, **asked)
         lengths.extend(len(row) for row in encoded["input_ids"])
         ids.append(np.concatenate([np.asarray(row, np.int32) for row in encoded["input_ids"]]))
         if "token_type_ids" in encoded:
@@ -104,14 +110,24 @@ def tokenise(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, 
     )
 
 
-def full_lengths(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None) -> list[int]:
-    """Return the number of tokens of each text before any cut."""
+def full_lengths(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, *, target: bool = False
+) -> list[int]:
+    """Return the number of tokens of each text before any cut; `target` as in `tokenise`."""
     lengths: list[int] = []
     for start in range(0, len(texts), _CHUNK):
         seconds = list(pairs[start : start + _CHUNK]) if pairs is not None else None
-        encoded = tokenizer(list(texts[start : start + _CHUNK]), seconds, truncation=False, verbose=False)
+        batch = list(texts[start : start + _CHUNK])
+        asked = {"truncation": False, "verbose": False}
+        encoded = tokenizer(text_target=batch, **asked) if target else tokenizer(batch, seconds, **asked)
         lengths.extend(len(row) for row in encoded["input_ids"])
     return lengths
+
+
+def lower_case_only(tokenizer: Any) -> bool:
+    """Say whether `tokenizer` reads capitals as small letters."""
+    encoded = tokenizer(["Ab", "ab"])["input_ids"]
+    return bool(encoded[0] == encoded[1])
 
 
 def pad(tokens: Tokens, rows: Sequence[int] | NDArray[np.int64]) -> dict[str, torch.Tensor]:

@@ -12,7 +12,8 @@ class Anatomy:
     `encoder`: the encoder's module (`bert`, `encoder`, ...). `embeddings`: modules of embedding tables.
     `new_modules`: modules whose weights did not come from the checkpoint, the head among them; each is trained and
     saved. `head`: the modules outside the encoder. `model_type`: the architecture by its transformers name.
-    `peft_task`: the name of peft's `TaskType` that an adapter's file states.
+    `peft_task`: the name of peft's `TaskType` that an adapter's file states. `decoder`: the decoder's module, where a
+    model has one that is not within `encoder`.
     """
 
     model_type: str
@@ -21,6 +22,11 @@ class Anatomy:
     head: tuple[str, ...]
     new_modules: tuple[str, ...]
     peft_task: str = "SEQ_CLS"
+    decoder: str | None = None
+
+    def inside(self, name: str) -> bool:
+        """Say whether the module or parameter of this name belongs to the encoder, or to the decoder beside it."""
+        return name.startswith(tuple(f"{part}." for part in (self.encoder, self.decoder) if part is not None))
 
     def is_new(self, parameter: str) -> bool:
         """Say whether the parameter of this name belongs to a newly initialised module."""

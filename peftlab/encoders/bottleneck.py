@@ -49,6 +49,7 @@ NON_LINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "swish": functional.silu,
 }
+_SECOND_GATE = ".wi_1"
 _BASE = "__base__"  # peft's own word for rows of a batch that no adapter changes
 
 
@@ -202,7 +203,7 @@ class BottleneckTuner(BaseTuner):
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         if not peft_config.target_modules:
-            _find_places(peft_config, model)
+            find_places(peft_config, model, _own_anatomy(model))
 
     def _create_and_replace(
         self,
@@ -282,9 +283,9 @@ def _initialise(down: nn.Linear, up: nn.Linear, init: str) -> None:
             nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.02, b=0.02)
 
 
-def _find_places(settings: BottleneckConfig, model: nn.Module) -> None:
+def find_places(settings: BottleneckConfig, model: nn.Module, anatomy: Anatomy) -> None:
     """Fill in `target_modules` and `feed_forward_inputs`; raises EncoderError for an architecture without roles."""
-    model_type = getattr(getattr(model, "config", None), "model_type", "unknown")
+    model_type = anatomy.model_type
     roles = (*PLACEMENTS[settings.placement], "ffn_in")
     if not set(roles) <= ROLES.get(model_type, {}).keys():
         known = ", ".join(name for name, named in ROLES.items() if set(roles) <= named.keys())
@@ -292,13 +293,23 @@ def _find_places(settings: BottleneckConfig, model: nn.Module) -> None:
             f"method.placement: where a {settings.placement} adapter sits in a {model_type} encoder is not known; "
             f"expected one of {known}; use another encoder, or the method 'lora'"
         )
-    encoder = next(name for name, _ in model.named_modules() if in_a_layer(name)).partition(".")[0]
-    anatomy = Anatomy(model_type, encoder, (), (), ())
     chosen = [find_targets(model, anatomy, (role,), settings.layers) for role in PLACEMENTS[settings.placement]]
     settings.target_modules = [name for names in chosen for name in names]
     if settings.placement == "parallel":
-        first = find_targets(model, anatomy, ("ffn_in",), settings.layers)
+        # A gated feed-forward network has two first layers, which read the same.
+        first = [
+            name
+            for name in find_targets(model, anatomy, ("ffn_in",), settings.layers)
+            if not name.endswith(_SECOND_GATE)
+        ]
         settings.feed_forward_inputs = dict(zip(chosen[0], first, strict=True))
+
+
+def _own_anatomy(model: nn.Module) -> Anatomy:
+    """Return what a model without a recipe, such as one loaded by plain peft, lets be seen of its parts."""
+    model_type = getattr(getattr(model, "config", None), "model_type", "unknown")
+    encoder = next((name for name, _ in model.named_modules() if in_a_layer(name)), "").partition(".")[0]
+    return Anatomy(model_type, encoder, (), (), ())
 
 
 def _cannot_merge() -> EncoderError:

@@ -70,7 +70,7 @@ def load_classifier(
     """
     pooling = choose_pooling(encoder, folder)
     if pooling != "native":
-        return _settled(encoder, folder, device, lambda: _pooled(encoder, folder, head, pooling, device))
+        return settled(encoder, folder, device, lambda: _pooled(encoder, folder, head, pooling, device))
     from transformers import AutoModelForSequenceClassification
 
     return load_native(encoder, folder, head, AutoModelForSequenceClassification, device=device)
@@ -80,12 +80,13 @@ def load_native(
     encoder: Encoder, folder: Path, head: HeadShape, architecture: Any, *, device: torch.device | None = None
 ) -> LoadedEncoder:
     """As `load_classifier`, under the head of one of transformers' `AutoModelFor...` classes."""
-    return _settled(encoder, folder, device, lambda: _native(encoder, folder, head, architecture, device))
+    return settled(encoder, folder, device, lambda: _native(encoder, folder, head, architecture, device))
 
 
-def _settled(
+def settled(
     encoder: Encoder, folder: Path, device: torch.device | None, load: Callable[[], LoadedEncoder]
 ) -> LoadedEncoder:
+    """Return what `load` loads from `folder`, in evaluation mode, its new modules in fp32; raises EncoderError."""
     if encoder.load_in != "full":
         check_quantising(encoder.load_in, device.type if device is not None else "cpu")
     with sentences_for(folder), quiet_loading():
@@ -132,7 +133,7 @@ def native_around(loaded: LoadedEncoder, encoder: Encoder, head: HeadShape, arch
     body: Any = loaded.model.get_submodule(loaded.anatomy.encoder)
     config = _with_head(body.config.__class__.from_dict({**body.config.to_dict(), "num_labels": head.labels}), head)
     with torch.device("meta"):
-        model = architecture.from_config(config, dtype=_dtype(encoder))
+        model = architecture.from_config(config, dtype=stored_dtype(encoder))
     prefix = model.base_model_prefix
     own, there = ({name for name, _ in part.named_modules()} for part in (model.get_submodule(prefix), body))
     if own != there:
@@ -231,14 +232,15 @@ def _pooled(
 
 def _weights(encoder: Encoder, device: torch.device | None, make: Callable[[], nn.Module]) -> dict[str, Any]:
     """Return how to load the weights; `make` builds the same architecture without them."""
-    options: dict[str, Any] = {"dtype": _dtype(encoder), "local_files_only": True}
+    options: dict[str, Any] = {"dtype": stored_dtype(encoder), "local_files_only": True}
     if encoder.load_in != "full":
         options["quantization_config"] = quantising(encoder.load_in, options["dtype"], _unquantised(make))
         options["device_map"] = {"": str(device or "cpu")}
     return options
 
 
-def _dtype(encoder: Encoder) -> torch.dtype:
+def stored_dtype(encoder: Encoder) -> torch.dtype:
+    """Return the type in which frozen weights are stored."""
     import torch
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[encoder.stored_as]

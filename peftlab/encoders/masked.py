@@ -50,19 +50,48 @@ class MaskedLanguageModel(nn.Module):
         super().__init__()
         self.model = model
         self.config: Any = model.config
+        self._teacher: tuple[Any, ...] = ()
+
+    def learn_from(self, teacher: nn.Module) -> None:
+        """Compare the last hidden states with those of `teacher`, an encoder without head, where `whole` is given.
+
+        It is no submodule: neither trained, nor counted, nor saved.
+        """
+        self._teacher = (teacher.eval(),)
 
     def forward(
         self,
         input_ids: Tensor,
         positions: Tensor,
         attention_mask: Tensor | None = None,
+        whole: Tensor | None = None,
         **ignored: Any,  # noqa: ARG002 what peft hands on to every model
     ) -> MaskedLMOutput:
-        """Return logits [rows, predictions, vocabulary] at `positions` [rows, predictions] of `input_ids`."""
+        """Return logits [rows, predictions, vocabulary] at `positions` [rows, predictions] of `input_ids`.
+
+        With `whole`, the same texts without masks, the logits are a pair: those, and what the hidden states leave
+        unexplained of the teacher's, [rows].
+        """
         body = getattr(self.model, self.model.base_model_prefix)
         hidden = body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         there = hidden.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
-        return MaskedLMOutput(logits=_HEADS[self.config.model_type](self.model, there))
+        logits = _HEADS[self.config.model_type](self.model, there)
+        if whole is None:
+            return MaskedLMOutput(logits=logits)
+        with torch.no_grad():
+            teacher = self._teacher[0].to(whole.device)
+            wanted = teacher(input_ids=whole, attention_mask=attention_mask).last_hidden_state
+        return MaskedLMOutput(logits=(logits, unexplained(hidden, wanted)))  # type: ignore[arg-type]
+
+
+def unexplained(given: Tensor, wanted: Tensor) -> Tensor:
+    """Return the squared error of `given` over the variance of `wanted`, [rows], both [rows, tokens, width].
+
+    The variance is that of each dimension over all tokens, so that the few large dimensions of an encoder do not drown
+    the others (Ethayarajh 2019, arXiv 1909.00512).
+    """
+    variance = wanted.float().flatten(0, 1).var(0, unbiased=False).clamp(min=1e-6)
+    return ((given.float() - wanted.float()) ** 2 / variance).mean((1, 2))
 
 
 @dataclass(frozen=True)
@@ -103,11 +132,44 @@ def load_masked(folder: Path, *, dropout: float) -> Masked:
     return _masked(model, {"missing_keys": {f"model.{name}" for name in info["missing_keys"]}})
 
 
+def load_body(folder: Path) -> Any:
+    """Load the encoder in `folder` without a head, frozen, to teach another one; EncoderError where it has none."""
+    from transformers import AutoModel
+
+    with sentences_for(folder), quiet_loading():
+        body: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    return body.requires_grad_(requires_grad=False)
+
+
+def teach(module: nn.Module, teacher: Any, name: str) -> None:
+    """Let the masked language model within `module` learn from `teacher`; EncoderError where their widths differ."""
+    student = next(part for part in module.modules() if isinstance(part, MaskedLanguageModel))
+    if student.config.hidden_size != teacher.config.hidden_size:
+        raise EncoderError(
+            f"teacher.name: {name} is {teacher.config.hidden_size} wide and the encoder that it is to teach "
+            f"{student.config.hidden_size}; their last hidden states can be compared at one width only"
+        )
+    student.learn_from(teacher)
+
+
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+
+
 def set_dropout(config: Any, dropout: float) -> None:
     """Set every dropout that a transformers `config` of an encoder states."""
-    for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+    for field in _DROPOUTS:
         if hasattr(config, field):
             setattr(config, field, dropout)
+
+
+def restore_dropout(config: Any, folder: Path) -> None:
+    """Set every dropout of `config` to what the encoder in `folder` states, for whoever fine-tunes it."""
+    from transformers import AutoConfig
+
+    stated = AutoConfig.from_pretrained(folder, local_files_only=True)
+    for field in _DROPOUTS:
+        if hasattr(config, field):
+            setattr(config, field, getattr(stated, field))
 
 
 def _masked(model: Any, info: dict[str, Any]) -> Masked:

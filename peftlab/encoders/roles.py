@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from peftlab.errors import EncoderError
@@ -17,21 +17,44 @@ if TYPE_CHECKING:
 
     from peftlab.encoders.anatomy import Anatomy
 
-_BERT = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attention_output": "attention.output.dense",
+_BERT: dict[str, str | tuple[str, ...]] = {
+    "query": ("attention.self.query", "crossattention.self.query"),
+    "key": ("attention.self.key", "crossattention.self.key"),
+    "value": ("attention.self.value", "crossattention.self.value"),
+    "attention_output": ("attention.output.dense", "crossattention.output.dense"),
     "ffn_in": "intermediate.dense",
     "ffn_out": "output.dense",
 }
-ROLES: dict[str, dict[str, str]] = {
+# Of an encoder-decoder a role names the layers of both sides, in self-attention and in cross-attention.
+_T5: dict[str, str | tuple[str, ...]] = {
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    "attention_output": "o",
+    "ffn_in": ("wi", "wi_0", "wi_1"),
+    "ffn_out": "wo",
+}
+_BART: dict[str, str | tuple[str, ...]] = {
+    "query": "q_proj",
+    "key": "k_proj",
+    "value": "v_proj",
+    "attention_output": "out_proj",
+    "ffn_in": "fc1",
+    "ffn_out": "fc2",
+}
+ROLES: dict[str, dict[str, str | tuple[str, ...]]] = {
     "bert": _BERT,
     "roberta": _BERT,
     "xlm-roberta": _BERT,
     "electra": _BERT,
     "camembert": _BERT,
     "ernie": _BERT,
+    "t5": _T5,
+    "mt5": _T5,
+    "bart": _BART,
+    "mbart": _BART,
+    "marian": _BART,
+    "m2m_100": _BART,
     "distilbert": {
         "query": "attention.q_lin",
         "key": "attention.k_lin",
@@ -55,7 +78,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "all-linear": ("query", "key", "value", "attention_output", "ffn_in", "ffn_out"),
 }
 # The number of a layer stands behind the name of the list of layers; ALBERT shares one group between all its layers.
-_LAYER = re.compile(r"\.(?:layer|layers)\.(\d+)\.")
+# T5 calls its layers blocks, and what stands in one its layers.
+_LAYER = re.compile(r"\.(?:layer|layers|block)\.(\d+)\.")
 _SHARED = re.compile(r"\.albert_layers\.\d+\.")
 
 
@@ -64,15 +88,19 @@ def find_targets(
 ) -> tuple[str, ...]:
     """Return the full names of the linear modules of the encoder that `wanted` and `layers` choose, in model order.
 
-    Each entry of `wanted` is a role or group of roles, the ending of a module name, or ``regex:`` and a pattern for
-    the whole name. Raises EncoderError where an entry matches nothing, or a layer does not exist.
+    Those of a decoder belong to them; newly initialised ones do not, as they are trained whole. Each entry of `wanted`
+    is a role or group of roles, the ending of a module name, or ``regex:`` and a pattern for the whole name. Raises
+    EncoderError where an entry matches nothing, or a layer does not exist.
     """
     import torch
 
     linear = [
         name
         for name, module in _without_adapters(model)
-        if isinstance(module, torch.nn.Linear) and name.startswith(f"{anatomy.encoder}.") and in_a_layer(name)
+        if isinstance(module, torch.nn.Linear)
+        and anatomy.inside(name)
+        and in_a_layer(name)
+        and not anatomy.is_new(f"{name}.weight")
     ]
     chosen: set[str] = set()
     for entry in wanted:
@@ -98,7 +126,7 @@ def find_norms(model: nn.Module, anatomy: Anatomy, layers: Sequence[int] | Liter
     norms = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.LayerNorm) and name.startswith(f"{anatomy.encoder}.")
+        if isinstance(module, torch.nn.LayerNorm) and anatomy.inside(name) and not anatomy.is_new(f"{name}.weight")
     ]
     if not norms:
         raise EncoderError(f"this {anatomy.model_type} encoder has no LayerNorm modules; choose another method")
@@ -137,29 +165,39 @@ def _matches(entry: str, linear: Sequence[str], model_type: str) -> set[str]:
     if entry == "all-linear":
         return set(linear)
     if entry in GROUPS or entry in roles:
-        endings = [f".{roles[role]}" for role in GROUPS.get(entry, (entry,)) if role in roles]
+        endings = [f".{ending}" for role in GROUPS.get(entry, (entry,)) for ending in _endings(roles, role)]
         matched = {name for name in linear for ending in endings if name.endswith(ending)}
         # `output.dense` alone also ends the attention's output; the feed-forward role must not take it.
         if "attention_output" in roles and "attention_output" not in GROUPS.get(entry, (entry,)):
-            matched -= {name for name in matched if name.endswith(f".{roles['attention_output']}")}
+            others = tuple(f".{ending}" for ending in _endings(roles, "attention_output"))
+            matched -= {name for name in matched if name.endswith(others)}
         return matched
     return {name for name in linear if name == entry or name.endswith(f".{entry}")}
+
+
+def _endings(roles: Mapping[str, str | tuple[str, ...]], role: str) -> tuple[str, ...]:
+    """Return the endings of the modules of `role`; none where the architecture has no such role."""
+    named = roles.get(role, ())
+    return (named,) if isinstance(named, str) else named
 
 
 def _in_layers(layers: Sequence[int] | Literal["all"], linear: Sequence[str]) -> set[str]:
     if layers == "all":
         return set(linear)
-    numbers = {name: int(match.group(1)) for name in linear if (match := _LAYER.search(name))}
-    if len(numbers) < len(linear):
+    places = {name: (name[: match.start()], int(match.group(1))) for name in linear if (match := _LAYER.search(name))}
+    if len(places) < len(linear):
         raise EncoderError("method.layers: this architecture shares one set of weights between its layers; use 'all'")
-    depth = max(numbers.values()) + 1
+    # The layers of an encoder and of a decoder are counted apart: -1 is the top one of either.
+    depths: dict[str, int] = {}
+    for stack, number in places.values():
+        depths[stack] = max(depths.get(stack, 0), number + 1)
+    depth = min(depths.values())
     wrong = [layer for layer in layers if not -depth <= layer < depth]
     if wrong or not layers:
         raise EncoderError(
             f"method.layers: the encoder has layers 0 to {depth - 1}; {wrong or 'an empty list'} is none of them"
         )
-    wanted = {layer % depth for layer in layers}
-    return {name for name, number in numbers.items() if number in wanted}
+    return {name for name, (stack, number) in places.items() if number in {layer % depths[stack] for layer in layers}}
 
 
 def _no_match(entry: str, linear: Sequence[str], model_type: str) -> str:

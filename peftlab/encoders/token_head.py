@@ -88,14 +88,19 @@ def tags_of(model: nn.Module) -> tuple[str, ...]:
 
 def crf_of(model: nn.Module) -> Any:
     """Return the CRF that is trained in `model`, whatever wraps it; None where it has none."""
+    return trained_module(model, CRF)
+
+
+def trained_module(model: nn.Module, name: str) -> Any:
+    """Return the trained copy of the outermost module `name` of `model`, whatever wraps it; None where it has none."""
     from peft.utils import ModulesToSaveWrapper
 
     wrapped: Any = model
     inner: Any = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
-    crf = getattr(inner, CRF, None)
-    if isinstance(crf, ModulesToSaveWrapper):
-        return crf.modules_to_save[crf.active_adapters[0]]
-    return crf
+    found = getattr(inner, name, None)
+    if isinstance(found, ModulesToSaveWrapper):
+        return found.modules_to_save[found.active_adapters[0]]
+    return found
 
 
 def without_crf(model: nn.Module) -> nn.Module:

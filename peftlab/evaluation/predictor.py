@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.data.entity_markers import refuse_unmarked
 from peftlab.data.tokens import tokenise
 from peftlab.errors import UserError
 from peftlab.evaluation.decisions import predicted_labels, probabilities
@@ -35,7 +36,8 @@ class Predictor:
     """A model that labels texts: that of a run or of an export.
 
     `logits(texts, pairs)` gives [texts, labels]. `text_column` and `pair_column` name the columns of files; without a
-    `pair_column` it takes single texts. With a `calibration`, probabilities are calibrated and texts are routed.
+    `pair_column` it takes single texts. `entity_columns`: of the spans that are marked in a text, where there are such.
+    With a `calibration`, probabilities are calibrated and texts are routed.
     """
 
     labels: tuple[str, ...]
@@ -45,12 +47,16 @@ class Predictor:
     pair_column: str | None
     logits: Logits
     calibration: Calibration | None = None
+    entity_columns: tuple[str, str] | None = None
 
     def rows(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return `label` (a list of labels for multi-label runs) and `probabilities` of each text.
 
-        With a calibration also `routed`: whether the label may be used as it is; else the text goes to people.
+        With a calibration also `routed`: whether the label may be used as it is; else the text goes to people. Raises
+        UserError for a text in which the run's entities are not marked.
         """
+        if self.entity_columns is not None:
+            refuse_unmarked(texts)
         chances = probabilities(self.logits(texts, pairs), multi_label=self.multi_label)
         decided = predicted_labels(chances, multi_label=self.multi_label, threshold=self.threshold)
         routed = None
@@ -110,6 +116,7 @@ def classifier(record: ModelRecord, recipe: Recipe, logits: Logits) -> Predictor
         text_column=recipe.data.text,
         pair_column=recipe.data.pair,
         logits=logits,
+        entity_columns=recipe.data.entities,
     )
 
 

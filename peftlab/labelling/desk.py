@@ -88,6 +88,8 @@ def refuse_other_rows(found: Found) -> None:
     """Raise UserError where the recipe's rows are no texts with one label each, or it has no encoder."""
     if "curate" not in found.task.FEATURES or found.splits.multi_label:
         raise UserError(f"{found.recipe.path}: peftlab label needs rows of text and one label each")
+    if found.recipe.data.entities is not None:
+        raise UserError(f"{found.recipe.path}: peftlab label marks no entities in a pool; remove data.entities")
     if found.recipe.encoder is None:
         raise UserError(f"{found.recipe.path}: labelling chooses by frozen embeddings; add [encoder] with name")
 

@@ -4,87 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from peftlab.errors import Interrupted, Mistake, RecipeError, UserError
 from peftlab.evaluation.compact_predictions import SUFFIX, read_compact
-from peftlab.evaluation.intervals import Interval
 from peftlab.evaluation.over_seeds import Correct, accuracy_interval, paired_difference
-from peftlab.ladders.account import Account
 from peftlab.ladders.ladder import Ladder, Rung, settings_of
+from peftlab.ladders.rung_runs import arm_of, clock_of, more_settings, planned_runs
+from peftlab.ladders.site import Site, Step
 from peftlab.ladders.trials import (
-    Do,
     Judge,
     Tried,
     keep_trial,
     kept_trial,
-    rates_in_order,
     validation_values,
 )
 from peftlab.recipe.plugins import load_plugin
 from peftlab.runs.result import FILE_NAME
-from peftlab.suites.arms import Arm
 from peftlab.suites.board import clock
 from peftlab.suites.execute import Ended
 from peftlab.suites.orders import PlannedRun
-from peftlab.suites.plan import Inputs, check_models, plan_run
+from peftlab.suites.plan import plan_run
 from peftlab.suites.records import read_record
-from peftlab.training.signals import StopWish
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from peftlab.recipe.records import Recipe
 
 LOOK_SECONDS = 0.5
 STARTING_SECONDS = 10.0
 """What a run takes before its own clock begins: its process and its imports."""
-
-_BASE = ("data.train_on_validation=false", "evaluation.score_test=false")
-"""Settings of the ladder's recipe where only its encoder and its data are looked at."""
-
-RungState = Literal["climbed", "left out", "not begun"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One rung as it was climbed, or why it was not.
-
-    `accuracy`: of the chosen run on validation. `gain`: what it added to the best rung before it, paired by row.
-    """
-
-    rung: Rung
-    state: RungState
-    reason: str | None = None
-    trials: tuple[Tried, ...] = ()
-    chosen: Tried | None = None
-    accuracy: Interval | None = None
-    gain: Interval | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all its trials."""
-        return sum(one.seconds for one in self.trials)
-
-
-@dataclass
-class Site:
-    """Where a search is at work. `do` does one run; `wish` is the signal that asks to stop."""
-
-    ladder: Ladder
-    recipe: Path
-    records: Path
-    work: Path
-    account: Account
-    do: Do
-    wish: StopWish
-    console: Console
-    threads: int | None = None
-    inputs: Inputs = field(default_factory=Inputs)
 
 
 def climb(site: Site) -> Iterator[Step]:
@@ -121,7 +73,7 @@ def check_rungs(site: Site) -> None:
             # Its teachers are known once they are climbed.
             words = ('distill.teachers=["an-earlier-rung"]',) if rung.teachers else ()
             try:
-                recipe = _arm(site, rung.name, settings_of(site.ladder, rung, words)).recipe(site.ladder.seed)
+                recipe = arm_of(site, rung.name, settings_of(site.ladder, rung, words)).recipe(site.ladder.seed)
             except RecipeError as error:
                 mistakes += [replace(one, key=f"rung {rung.name}: {one.key}") for one in error.mistakes]
                 continue
@@ -143,11 +95,11 @@ def _value(step: Step) -> float:
 def _climbed(site: Site, rung: Rung, rungs_left: int, steps: dict[str, Step], best: Step | None) -> Step:
     if rung.waits_for is not None:
         return Step(rung, "left out", f"waits for {rung.waits_for}")
-    more = _more(site, rung, steps)
+    share = site.account.share_of(rung.name, rungs_left)
+    more = more_settings(site, rung, steps, share)
     if isinstance(more, str):
         return Step(rung, "left out", more)
-    share = site.account.share_of(rung.name, rungs_left)
-    planned, reason = _planned(site, rung, more)
+    planned, reason = planned_runs(site, rung, more)
     if not planned:
         return Step(rung, "left out", reason)
     trials = tuple(_tried(site, planned, share))
@@ -200,71 +152,6 @@ def _higher_is_better(recipe: Recipe) -> bool:
     return recipe.evaluation.metric not in load_plugin("tasks", recipe.task.name).LOWER_IS_BETTER
 
 
-# From a rung to its runs ------------------------------------------------------------------------------------------
-
-
-def _more(site: Site, rung: Rung, steps: dict[str, Step]) -> tuple[str, ...] | str:
-    """Return the overrides that depend on what was climbed before, or why there is nothing to climb."""
-    more: tuple[str, ...] = ()
-    if rung.teachers:
-        known = [steps[name].chosen for name in rung.teachers]
-        folders = [str(site.work / one.name) for one in known if one is not None]
-        if not folders:
-            return "none of its teachers was climbed"
-        more += (f"distill.teachers={folders!r}",)
-    if rung.next_encoder:
-        following = next_encoder(site)
-        if following is None:
-            return "the table of encoders has no dearer one for this language"
-        more += (f"encoder.name={following}", "encoder.stand_in=none", "encoder.revision=none")
-    return more
-
-
-def next_encoder(site: Site) -> str | None:
-    """Return the next dearer encoder of the language of the data; None where the table knows none."""
-    from peftlab.encoders.families import by_cost, known_family, next_dearer
-    from peftlab.encoders.shape import shape_of
-
-    recipe = _arm(site, "base", (*site.ladder.overrides, *_BASE)).recipe(site.ladder.seed)
-    found = site.inputs.of(recipe) if recipe.encoder is not None else None
-    if found is None or found.files is None or recipe.encoder is None:
-        return None
-    from transformers import AutoConfig
-
-    known = known_family(recipe.encoder.name)
-    shape = known.shape if known is not None else shape_of(AutoConfig.from_pretrained(str(found.files.folder)))
-    chinese = "zh" in (known.language if known is not None else "", found.splits.report.get("language"))
-    following = next_dearer(shape, [one for one in by_cost("zh" if chinese else "en") if one.language != "many"])
-    return following.name if following is not None else None
-
-
-def _arm(site: Site, name: str, settings: Sequence[str]) -> Arm:
-    return Arm(name, site.recipe, tuple((text, ()) for text in settings))
-
-
-def _planned(site: Site, rung: Rung, more: tuple[str, ...]) -> tuple[list[PlannedRun], str]:
-    """Return the runs of a rung, one a learning rate; none, and why, where its plan cannot hold."""
-    ladder, settings = site.ladder, settings_of(site.ladder, rung, more)
-    try:
-        arm = _arm(site, rung.name, settings)
-        method = load_plugin("methods", arm.recipe(ladder.seed).method.name)
-        usual = method.LEARNING_RATE if method.SOLVER == "gradient" else None
-        rates = rates_in_order(usual, rung.trials or ladder.trials)
-        runs = []
-        for place, rate in enumerate(rates):
-            name = rung.name if rate is None else f"{rung.name}-lr{place}"
-            words = () if rate is None else (f"train.learning_rate={rate!r}",)
-            run = plan_run(arm, name, ladder.seed, site.inputs, words)
-            runs += [run] if run is not None else []
-        before = len(site.inputs.mistakes)
-        check_models(runs[:1], site.inputs)
-    except UserError as error:
-        return [], str(error)
-    if not runs or len(site.inputs.mistakes) > before:
-        return [], site.inputs.mistakes[-1]
-    return runs, ""
-
-
 # One run after the other ------------------------------------------------------------------------------------------
 
 
@@ -283,7 +170,7 @@ def _tried(site: Site, planned: Sequence[PlannedRun], share: float) -> Iterator[
             hearing.hear(kept.values)
             tried = kept
         else:
-            site.console.print(f"{run.name}: trial {place + 1} of {len(planned)}; {_clock(site)}", markup=False)
+            site.console.print(f"{run.name}: trial {place + 1} of {len(planned)}; {clock_of(site)}", markup=False)
             tried = _run(site, run, metric, hearing.hear)
             if tried.state == "complete":
                 cut = hearing.hear(tried.values)
@@ -303,7 +190,7 @@ def run_beside(site: Site, step: Step, name: str, more: tuple[str, ...]) -> Trie
     rate = step.chosen.learning_rate if step.chosen is not None else None
     words = (f"train.learning_rate={rate!r}", *more) if rate is not None else more
     run = plan_run(
-        _arm(site, step.rung.name, settings_of(site.ladder, step.rung)), name, site.ladder.seed, site.inputs, words
+        arm_of(site, step.rung.name, settings_of(site.ladder, step.rung)), name, site.ladder.seed, site.inputs, words
     )
     if run is None:
         return None
@@ -312,7 +199,7 @@ def run_beside(site: Site, step: Step, name: str, more: tuple[str, ...]) -> Trie
         return kept
     if site.account.left() < 2 * step.seconds + STARTING_SECONDS:
         return None
-    site.console.print(f"{name}: for the learning curve; {_clock(site)}", markup=False)
+    site.console.print(f"{name}: for the learning curve; {clock_of(site)}", markup=False)
     tried = _run(site, run, run.recipe.evaluation.metric, lambda _: False)
     keep_trial(site.records, run, tried, site.work / name)
     return tried
@@ -371,11 +258,6 @@ def _outcome(run: PlannedRun, folder: Path, metric: str, ended: Ended, seconds: 
 # What a person sees -----------------------------------------------------------------------------------------------
 
 
-def _clock(site: Site) -> str:
-    spent, minutes = clock(site.account.spent()), site.account.minutes
-    return f"{spent} spent" if minutes is None else f"{spent} of {clock(60 * minutes)} spent"
-
-
 def _tell(site: Site, run: PlannedRun, tried: Tried, *, kept: bool, left: int) -> None:
     shown = tried.reason or ""
     if tried.result is not None:
@@ -384,4 +266,4 @@ def _tell(site: Site, run: PlannedRun, tried: Tried, *, kept: bool, left: int) -
         shown = f"cut off after validation {len(tried.values)}"
     rest = f"this rung about {clock(left * tried.seconds)} more" if left else "this rung is done"
     words = f"{run.name}: {tried.state}{' (recorded)' if kept else ''}: {shown.splitlines()[0] if shown else ''}"
-    site.console.print(f"{words}; {clock(tried.seconds)}; {_clock(site)}; {rest}", markup=False)
+    site.console.print(f"{words}; {clock(tried.seconds)}; {clock_of(site)}; {rest}", markup=False)

@@ -67,6 +67,9 @@ class Rung(Record):
     ladder says."""
     teachers: tuple[str, ...] = ()
     """Earlier rungs whose chosen runs teach this one (`[distill]`); those that were not climbed are left out."""
+    pretraining: tuple[str, ...] | None = None
+    """Settings, as on the command line of `peftlab pretrain`, by which the encoder first reads the training texts
+    without their labels; the rung's runs take the encoder that comes of it, which then has to be shipped too."""
     next_encoder: bool = False
     """Take the next dearer encoder of the same language (`peftlab plan`) in place of the recipe's."""
     waits_for: str | None = None
@@ -223,9 +226,9 @@ def settings_of(ladder: Ladder, rung: Rung, more: Sequence[str] = ()) -> tuple[s
         *ladder.overrides,
         *own,
         *rung.overrides,
-        *more,
         *(f"budget.{key}={value!r}" for key, value in asked.items() if value is not None),
         *((f"data.train_rows={ceilings.labels}",) if ceilings.labels is not None else ()),
         "data.train_on_validation=false",
         "evaluation.score_test=false",
+        *more,
     )

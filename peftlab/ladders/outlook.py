@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.evaluation.over_seeds import Correct
-from peftlab.ladders.climb import Site, Step, correct_rows, next_encoder, run_beside
+from peftlab.ladders.climb import correct_rows, run_beside
+from peftlab.ladders.rung_runs import next_encoder
+from peftlab.ladders.site import Site, Step
 from peftlab.recipe.plugins import load_plugin
 
 SHARES = (4, 2)

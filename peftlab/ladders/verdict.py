@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.errors import RunError
 from peftlab.evaluation.intervals import Interval
-from peftlab.ladders.climb import Site, Step, clears
+from peftlab.ladders.adapt import folder_bytes
+from peftlab.ladders.climb import clears
 from peftlab.ladders.outlook import MoreLabels, more_labels, untried
+from peftlab.ladders.site import Site, Step
 
 if TYPE_CHECKING:
     from peftlab.runs.result import Result
@@ -133,11 +136,20 @@ def _cost(site: Site, best: Step | None) -> dict[str, Any]:
         "minutes": round(site.account.spent() / 60, 3),
         "run_seconds": round(result.seconds.total, 2) if result is not None else None,
         "trainable_parameters": parameters.trainable if parameters is not None else None,
-        "shipped_bytes": parameters.shipped_bytes if parameters is not None else None,
+        "shipped_bytes": _shipped(best),
         "peak_memory_bytes": max(peaks),
         "latency_ms": round(latency.measured, 3) if latency is not None else None,
         "labels": result.data.rows.get("train") if result is not None and result.data is not None else None,
     }
+
+
+def _shipped(step: Step | None) -> int | None:
+    """Return the bytes that the rung's chosen run ships: what it trained, and its encoder where that was adapted."""
+    result = step.chosen.result if step is not None and step.chosen is not None else None
+    if step is None or result is None or result.parameters is None:
+        return None
+    adapted = result.encoder.used if step.rung.pretraining is not None else None
+    return result.parameters.shipped_bytes + (folder_bytes(Path(adapted)) if adapted is not None else 0)
 
 
 def _line(step: Step) -> dict[str, Any]:
@@ -154,7 +166,7 @@ def _line(step: Step) -> dict[str, Any]:
         "gain": step.gain.to_dict() if step.gain is not None else None,
         "seconds": round(step.seconds, 2),
         "trainable_parameters": parameters.trainable if parameters is not None else None,
-        "shipped_bytes": parameters.shipped_bytes if parameters is not None else None,
+        "shipped_bytes": _shipped(step),
         "chosen": step.chosen.name if step.chosen is not None else None,
         "trials": [
             {

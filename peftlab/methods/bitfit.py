@@ -58,6 +58,6 @@ def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
     if config.which == "query_and_ffn":
         chosen = {f"{name}.bias" for name in find_targets(model, anatomy, ("query", "ffn_in"), config.layers)}
     else:
-        inside = [name for name, _ in model.named_parameters() if name.startswith(f"{anatomy.encoder}.")]
+        inside = [name for name, _ in model.named_parameters() if anatomy.inside(name)]
         chosen = set(keep_layers([name for name in inside if name.endswith(".bias")], config.layers))
     return set_trainable(model, lambda name: name in chosen or anatomy.is_new(name))

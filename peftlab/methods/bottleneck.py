@@ -92,7 +92,7 @@ def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
     """
     from peft import TaskType
 
-    from peftlab.encoders.bottleneck import BottleneckConfig
+    from peftlab.encoders.bottleneck import BottleneckConfig, find_places
     from peftlab.encoders.through_peft import attach_through_peft
 
     scaling = (4.0 if config.placement == "parallel" else 1.0) if config.scaling == "auto" else config.scaling
@@ -107,6 +107,7 @@ def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
         bias_terms=config.bias,
         init=config.init,
     )
+    find_places(settings, model, anatomy)
     return attach_through_peft(model, settings, anatomy)
 
 

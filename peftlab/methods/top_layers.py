@@ -50,7 +50,7 @@ def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
     settings: Any = model.config
     if config.k > settings.num_hidden_layers:
         raise EncoderError(f"method.k: the encoder has {settings.num_hidden_layers} layers; found {config.k}")
-    inside = [name for name, _ in model.named_parameters() if name.startswith(f"{anatomy.encoder}.")]
+    inside = [name for name, _ in model.named_parameters() if anatomy.inside(name)]
     top = set(keep_layers(inside, tuple(range(-config.k, 0))))
     others = (f"{anatomy.encoder}.pooler.", *(f"{table}." for table in anatomy.embeddings if config.embeddings))
     return set_trainable(model, lambda name: name in top or name.startswith(others) or anatomy.is_new(name))

@@ -43,7 +43,8 @@ def encoder_card(result: PretrainingResult, recipe: PretrainRecipe) -> str:
         "",
         f"{result.steps:,} optimizer steps, {result.epochs:g} epochs, {result.tokens:,} tokens read; learning rate "
         f"{recipe.train.learning_rate}, {recipe.train.batch_size * recipe.train.accumulation} sequences a step, seed "
-        f"{result.seed}; masks of {recipe.masking.share:.0%} of the tokens, whole words: {recipe.masking.whole_words}.",
+        f"{result.seed}; masks of {recipe.masking.share:.0%} of the tokens, whole words: {recipe.masking.whole_words}."
+        + _taught(recipe),
         "",
         *_measured(result),
         "",
@@ -54,6 +55,15 @@ def encoder_card(result: PretrainingResult, recipe: PretrainRecipe) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _taught(recipe: PretrainRecipe) -> str:
+    if recipe.teacher is None:
+        return ""
+    return (
+        f" `{recipe.teacher.name}` taught it its last hidden states, with {recipe.teacher.weight:.0%} of the loss, on "
+        "the text without masks."
+    )
 
 
 def _text(result: PretrainingResult) -> list[str]:

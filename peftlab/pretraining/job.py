@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from peftlab.encoders.hooks import Hooks
-from peftlab.pretraining.predictions import batch_of, measure, row_losses
+from peftlab.pretraining.predictions import batch_of, measure, row_losses, taught_losses
 from peftlab.pretraining.prepare import PACKED, Model, Prepared, first_model, prepare
 from peftlab.pretraining.record import pretraining_result
 from peftlab.recipe.plugins import load_plugin
@@ -144,6 +144,7 @@ def _solve(
             identity={
                 "recipe": recipe_hash(recipe),
                 "text": prepared.text.sha256,
+                "teacher": prepared.teacher.sha256 if prepared.teacher is not None else None,
                 "processes": place_.world,
                 "steps": plan.total_steps,
             },
@@ -171,7 +172,7 @@ def _fitting(
         lengths=np.full(len(rows), rows.shape[1], np.int64),
         batch=lambda wanted, epoch: batch_of(prepared, "train", wanted, epoch),
         row_weights=np.ones(len(rows), np.float32),
-        row_losses=row_losses,
+        row_losses=row_losses if recipe.teacher is None else taught_losses(recipe.teacher.weight),
         optimizer=make_optimizer(groups, recipe.optimizer, placement.device),
         plan=plan,
         schedule=recipe.train.schedule,

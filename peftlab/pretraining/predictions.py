@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ def batch_of(prepared: Prepared, split: Literal["train", "held_out"], rows: NDAr
     """Return the sequences `rows` of a split with the masks of `epoch`."""
     ids, marks = prepared.packed.train if split == "train" else prepared.packed.held_out
     tokenizer, recipe = prepared.tokenizer, prepared.recipe
-    return masked_batch(
+    batch = masked_batch(
         ids,
         marks,
         rows,
@@ -35,6 +36,22 @@ def batch_of(prepared: Prepared, split: Literal["train", "held_out"], rows: NDAr
         seed=recipe.train.seed,
         epoch=epoch,
     )
+    if prepared.teacher is None or split == "held_out":
+        return batch
+    import torch
+
+    return Batch({**batch.inputs, "whole": torch.from_numpy(ids[rows].astype(np.int64))}, batch.targets)
+
+
+def taught_losses(weight: float) -> Callable[[Any, torch.Tensor], torch.Tensor]:
+    """Return the loss of each sequence, [rows], where a teacher's states have `weight` in it."""
+
+    def losses(logits: Any, targets: torch.Tensor) -> torch.Tensor:
+        predicted, left = logits
+        total: torch.Tensor = (1 - weight) * row_losses(predicted, targets) + weight * left
+        return total
+
+    return losses
 
 
 def row_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -39,6 +39,7 @@ class Prepared:
     packed: Packed
     files: EncoderFiles | None
     donor: EncoderFiles | None
+    teacher: EncoderFiles | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,23 @@ def prepare(recipe: PretrainRecipe, folder: Path, say: Callable[[str], None]) ->
         f"{packed.lines:,} lines packed into {len(packed.train[0]):,} training and {len(packed.held_out[0]):,} "
         f"held-out sequences of {packed.length} tokens, {packed.unknown_share:.2%} of them unknown{over}"
     )
-    return Prepared(recipe, text, tokenizer, packed, files, _donor(recipe) if files is None else None)
+    donor = _donor(recipe) if files is None else None
+    return Prepared(recipe, text, tokenizer, packed, files, donor, _teacher(recipe, tokenizer))
+
+
+def _teacher(recipe: PretrainRecipe, tokenizer: Any) -> EncoderFiles | None:
+    """Return the teacher's files; EncoderError where it reads other pieces."""
+    from peftlab.recipe.records import Encoder
+
+    if recipe.teacher is None:
+        return None
+    files = find_encoder(Encoder(name=recipe.teacher.name), beside=recipe.path.parent)
+    if load_tokenizer(files.folder).get_vocab() != tokenizer.get_vocab():
+        raise EncoderError(
+            f"teacher.name: {files.used} has another vocabulary than the encoder that it is to teach; give the "
+            "encoder the teacher's vocabulary, as by [encoder] with some of its layers"
+        )
+    return files
 
 
 def _donor(recipe: PretrainRecipe) -> EncoderFiles | None:
@@ -94,6 +111,11 @@ def first_model(prepared: Prepared, say: Callable[[str], None]) -> Model:
         masked: Any = model.module
         known = take_over(masked.model, tokenizer.get_vocab(), donor.folder, recipe.architecture.start_layers)
         say(f"layers and {known:,} of {len(tokenizer):,} embeddings start from {donor.used}")
+    if prepared.teacher is not None:
+        from peftlab.encoders.masked import load_body, teach
+
+        teach(model.module, load_body(prepared.teacher.folder), prepared.teacher.used)
+        say(f"hidden states are taught by {prepared.teacher.used}")
     return model
 
 

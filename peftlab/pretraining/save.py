@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.encoders.load import quiet_loading
-from peftlab.encoders.masked import set_dropout
+from peftlab.encoders.masked import restore_dropout, set_dropout
 from peftlab.encoders.merging import merge
 from peftlab.errors import RoundTripError
 from peftlab.pretraining.prepare import Prepared
@@ -34,6 +34,8 @@ def save_encoder(model: Any, prepared: Prepared, folder: Path, card: str) -> Non
     recipe = prepared.recipe
     if prepared.files is None:
         set_dropout(model.config, recipe.architecture.dropout)
+    else:
+        restore_dropout(model.config, prepared.files.folder)  # it was set to that of pretraining
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[recipe.save.dtype]
     model = model.to("cpu").to(dtype).eval()
     with whole_folder(folder) as target, quiet_loading():

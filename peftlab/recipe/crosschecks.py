@@ -57,6 +57,8 @@ def cross_checks(draft: Draft, source: Source) -> Iterator[Finding]:
         yield from _targets(draft.evaluation.target, draft.budget.target)
     if draft.distill is not None:
         yield from _distill(draft.distill, draft.method, draft.task)
+    if draft.data is not None and draft.data.entities is not None:
+        yield from _entities(draft)
     if draft.task is not None:
         yield from _task(draft, draft.task.name)
 
@@ -283,8 +285,23 @@ def _task(draft: Draft, task: str) -> Iterator[Finding]:
             yield Finding(("method", "name"), expected, 'use "lora"')
     if draft.head is not None and draft.head.init == "probe" and "linear_probe" not in solvers:
         yield Finding(("head", "init"), f"the task {task} has no probe to start from", "remove the key")
+    highest = getattr(module, "HIGHEST", 1.0)
+    if draft.evaluation is not None and (draft.evaluation.target or 0.0) >= highest:
+        expected = f"found {draft.evaluation.target:g}; {module.HEADLINE} goes up to {highest:g}, expected less"
+        yield Finding(("evaluation", "target"), expected)
     for key, why in module.unfit(draft):
         yield Finding(tuple(key.split(".")), why)
+
+
+def _entities(draft: Draft) -> Iterator[Finding]:
+    """Refuse marked entities where the task has none, where texts are changed, and where some have no spans."""
+    path = ("data", "entities")
+    if draft.task is not None and draft.task.name not in plugins.tasks_in("entities"):
+        yield Finding(path, f"the task {draft.task.name} marks no entities", "remove the key")
+    if draft.curate:
+        yield Finding(path, "curators change texts, and would move the marks", "remove one of both")
+    if draft.distill is not None and draft.distill.unlabelled:
+        yield Finding(path, "unlabelled texts have no entities to mark", "remove distill.unlabelled")
 
 
 def _metric(metric: str, task: str) -> Iterator[Finding]:

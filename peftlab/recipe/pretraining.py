@@ -77,6 +77,18 @@ class Masking(Record):
     """Dropout while pretraining; a small encoder on more text than it can learn needs none."""
 
 
+class Teacher(Record):
+    """A larger encoder of the same vocabulary and width whose last hidden states the trained one learns to give (Sanh
+    et al. 2019; Jiao et al. 2020): the teacher reads the whole text, the other one the text with its masks.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    """Hub id, a local folder, or `bundled:NAME`."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of the loss: (1 - weight) * cross-entropy of the masked tokens + weight * unexplained variance of the
+    teacher's states, which is 1 for a constant guess and 0 for the states themselves."""
+
+
 class HeldOut(Record):
     """Held-out perplexity during pretraining."""
 
@@ -112,6 +124,7 @@ class PretrainRecipe(BaseModel):
     architecture: Architecture = Architecture()
     vocabulary: Vocabulary = Vocabulary()
     masking: Masking = Masking()
+    teacher: Teacher | None = None
     method: Choice[Record] | None = None
     train: Train = Train()
     optimizer: Optimizer = Optimizer()

@@ -117,6 +117,9 @@ class Data(Record):
     """Column of the second text, for pairs."""
     label: str = "label"
     """Column of the label."""
+    entities: tuple[str, str] | None = None
+    """Columns of two spans of the text, each `[start, end]` in characters, the end excluded. The text is then read with
+    both marked, `@ Alice @ works for # Acme #`, so that labels may be relations (Zhou and Chen 2021)."""
     id: str | None = None
     """Column of a row id; without it rows are named by file and line."""
     label_separator: Annotated[str, Field(min_length=1)] = "|"
@@ -209,8 +212,9 @@ class Evaluation(Record):
     """Stop after this many validations without a better metric."""
     batch_size: Positive = 128
     """Rows per forward pass in validation, test and prediction."""
-    target: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Test accuracy that the run must reach; the result says whether its interval clears it."""
+    target: Annotated[float, Field(gt=0, lt=100)] | None = None
+    """Test accuracy, or what the task has in its place, that the run must reach; the result says whether its interval
+    clears it. Below 1, but for BLEU, which goes to 100."""
     margin: Annotated[float, Field(gt=0, lt=0.5)] | None = None
     """Half-width asked of the 95 % interval of test accuracy; a test split too small for it is refused."""
     score_test: bool = True

@@ -17,6 +17,7 @@ from peftlab.reports.wording import (
     cost_rows,
     estimate_text,
     parameter_rows,
+    predict_line,
     promise_text,
     share_text,
     stand_in_text,
@@ -183,7 +184,7 @@ def _use(result: Result, calibration: Calibration | None) -> str:
     return f"""## Use
 
 ```sh
-peftlab predict RUN --text "..."
+{predict_line("RUN", result.task)}
 ```
 
 `RUN` is this folder; peftlab {result.versions.get("peftlab", "")} made it. `--json` prints one object a text with

@@ -46,6 +46,13 @@ def target_text(target: Target, task: str) -> str:
     return f"target {load_plugin('tasks', task).HEADLINE} {target.asked:g}: {VERDICTS[target.verdict]}"
 
 
+def predict_line(run: str, task: str) -> str:
+    """Return the command that asks the run of this name, of the task `task`, for one text."""
+    features = load_plugin("tasks", task).FEATURES
+    more = " --against CANDIDATES.txt" if "against" in features else ' --pair "..."' if "pairs" in features else ""
+    return f'peftlab predict {run} --text "..."{more}'
+
+
 def cell_text(value: str | float | None) -> str:
     """Return a cell of a task's table: figures to four digits, `-` where there is none."""
     if value is None:

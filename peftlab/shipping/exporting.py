@@ -203,6 +203,11 @@ def _check_task(exporter: ModuleType, run: RunModel) -> None:
     if known != "all" and own not in known:
         instead = f"formats that work: {', '.join(map(shown, known))}" if known else "ship the run folder itself"
         raise UserError(f"runs of the task {task!r} have no {shown(own)} export; {instead}")
+    if run.recipe.data.entities is not None:
+        raise UserError(
+            f"the run in {run.recipe.path.parent} has no export: it reads texts with marked entities (data.entities), "
+            "which no export marks; ship the run folder itself"
+        )
 
 
 def _write(exporter: ModuleType, source: Source, folder: Path) -> Written:

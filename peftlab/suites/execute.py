@@ -83,7 +83,7 @@ def execute(order: Order, work: Path, threads: int | None, stop: Callable[[], bo
 
 def command(order: Order, folder: Path) -> list[str]:
     """Return the words that start the run."""
-    words = [sys.executable, "-m", "peftlab.train", order.recipe, *order.overrides]
+    words = [sys.executable, "-m", order.program, order.recipe, *order.overrides]
     return [*words, f"run.dir={folder}", "train.resume=auto"]
 
 

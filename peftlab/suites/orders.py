@@ -25,6 +25,7 @@ class Order:
     """A run to be done, in plain values that travel to another machine.
 
     `name`: of its folder and record. `recipe`: path of the recipe file, as seen from the folder `cwd`.
+    `program`: the module that does it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Order:
     overrides: tuple[str, ...]
     key: RunKey
     cwd: str
+    program: str = "peftlab.train"
 
 
 @dataclass(frozen=True)

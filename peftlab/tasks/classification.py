@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 PIPELINE = "text-classification"
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1"}
-BUILTIN_SETS = ("tickets-en", "tickets-zh")
+BUILTIN_SETS = ("relations-en", "tickets-en", "tickets-zh")
 SOLVERS = ("gradient", "linear_probe", "own")
 EXPORTS = "all"
 EACH_TOKEN = False
-FEATURES = ("combine", "curate", "distill", "several", "suites")
+FEATURES = ("combine", "curate", "distill", "entities", "several", "suites")
 METRICS: tuple[str, ...] = ("accuracy", "macro_f1", "micro_f1", "weighted_f1", "roc_auc", "average_precision", "nll")
 LOWER_IS_BETTER = ("nll",)
 DEFAULT_METRIC = "accuracy"

@@ -89,7 +89,8 @@ def load_splits(
     recipe: Recipe, config: Config, *, tokenizer: Any = None, report_path: Path | None = None
 ) -> MatchSplits:
     """Return the recipe's checked queries and candidates; raises DataError where the rows cannot be used."""
-    from peftlab.data.matched import Reading, load_by_label, load_pairs
+    from peftlab.data.matched import load_by_label, load_pairs
+    from peftlab.data.text_pairs import Reading
     from peftlab.data.tokens import full_lengths
 
     reading = Reading(

@@ -31,22 +31,29 @@ def cheaper_steps(model: nn.Module, device: torch.device) -> Iterator[None]:
     source = MaskSource()
     changed = [module for module in model.modules() if _make_cheaper(module, source)]
     restart = model.register_forward_pre_hook(lambda *_: source.restart() if model.training else None)
-    config: Any = getattr(model, "config", None)
-    attention = getattr(config, "_attn_implementation", None)
-    if attention == "sdpa":
+    configs = _configs_of_attention(model)
+    if configs:
         _register_attention()
         _SOURCES.update(dict.fromkeys(model.modules(), source))
-        config._attn_implementation = _ATTENTION
+        for config in configs:
+            config._attn_implementation = _ATTENTION
     try:
         yield
     finally:
         restart.remove()
         for module in changed:
             del module.forward
-        if attention == "sdpa":
-            config._attn_implementation = attention
+        for config in configs:
+            config._attn_implementation = "sdpa"
+        if configs:
             for module in model.modules():
                 _SOURCES.pop(module, None)
+
+
+def _configs_of_attention(model: nn.Module) -> list[Any]:
+    """Return the configurations by which modules of `model` choose torch's attention; encoder-decoders have several."""
+    found = [getattr(module, "config", None) for module in model.modules()]
+    return list({id(one): one for one in found if getattr(one, "_attn_implementation", None) == "sdpa"}.values())
 
 
 def _make_cheaper(module: nn.Module, source: MaskSource) -> bool:
@@ -96,7 +103,11 @@ def _register_attention() -> None:
         scaling: float | None = None,
         **options: Any,
     ) -> tuple[Tensor, None]:
-        if dropout == 0.0 or any(options.get(name) is not None for name in ("position_bias", "cache", "softcap")):
+        # Without a mask a decoder's attention leaves what comes later out by itself, and this one does not.
+        said = options.get("is_causal")
+        causal = attention_mask is None and (said if said is not None else getattr(module, "is_causal", False))
+        others = any(options.get(name) is not None for name in ("position_bias", "cache", "softcap"))
+        if dropout == 0.0 or causal or others:
             output, _ = plain(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options)
             return output, None
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5

@@ -231,6 +231,8 @@ def _write_report(job: Job, found: Found, sitting: Sitting, result: Result) -> N
 
 
 def _tell(job: Job, result: Result, task: ModuleType, console: Console) -> None:
+    from peftlab.reports.wording import predict_line
+
     if result.status == "stopped":
         console.print(f"[bold yellow]stopped[/bold yellow]: {result.reason}")
     if not result.metrics.test:
@@ -260,5 +262,4 @@ def _tell(job: Job, result: Result, task: ModuleType, console: Console) -> None:
         f"report: {job.folder / 'README.md'}, figures beside it; numbers: {job.folder / 'result.json'}; each test row: "
         f"{job.folder / 'predictions.jsonl'}"
     )
-    against = " --against CANDIDATES.txt" if "against" in task.FEATURES else ""
-    console.print(f'try it: peftlab predict {job.folder} --text "..."{against}')
+    console.print(f"try it: {predict_line(str(job.folder), result.task)}")

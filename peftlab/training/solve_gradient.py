@@ -87,7 +87,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
         progress = train(fitting, watch)
     ranks = hooks.finish() if hooks.finish is not None else None
     started = time.perf_counter()
-    validation = _validate(found, model, tokens["validation"], sitting) if found.validates else {}
+    validation = _settled(found, model, tokens["validation"], sitting) if found.validates else {}
     test_outputs = found.task.outputs(model.module, tokens["test"], recipe, _passes(found, sitting))
     seconds = time.perf_counter() - started
     saved = save_and_prove(found, model, tokens["test"], sitting)
@@ -247,6 +247,17 @@ def _supervision(found: Found, model: Model, tokens: Any, plan: Plan, sitting: S
 def _validate(found: Found, model: Model, tokens: Any, sitting: Sitting) -> dict[str, float]:
     splits, recipe = found.splits, found.recipe
     outputs = found.task.outputs(model.module, tokens, recipe, _passes(found, sitting))
+    values: dict[str, float] = found.task.point_metrics(outputs, splits.validation, splits, recipe.task.config)
+    return values
+
+
+def _settled(found: Found, model: Model, tokens: Any, sitting: Sitting) -> dict[str, float]:
+    """Return the validation metrics of the trained model, after its task fitted on these rows what it fits, if any."""
+    splits, recipe = found.splits, found.recipe
+    outputs = found.task.outputs(model.module, tokens, recipe, _passes(found, sitting))
+    settle = getattr(found.task, "settle", None)
+    if settle is not None:
+        settle(model.module, outputs, splits.validation)
     values: dict[str, float] = found.task.point_metrics(outputs, splits.validation, splits, recipe.task.config)
     return values
 

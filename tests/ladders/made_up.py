@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from peftlab import train
 from peftlab.evaluation.predictions import VALIDATION_FILE, write_predictions
 from peftlab.runs.result import Result, write_result
 from peftlab.suites.execute import Ended, never
@@ -25,7 +25,7 @@ def in_this_process(order: Order, work: Path, threads: int | None, stop: Callabl
     """Do an order as `execute` does, without a process."""
     shutil.rmtree(work / order.name, ignore_errors=True)
     words = [order.recipe, *order.overrides, f"run.dir={work / order.name}"]
-    return Ended(train.main(words), "", stopped=False)
+    return Ended(importlib.import_module(order.program).main(words), "", stopped=False)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,6 @@ def test_what_does_not_fit_the_encoder_is_refused(
 def test_an_unknown_architecture_is_refused_by_name(placement: str, tiny_encoder: Callable[..., Path]) -> None:
     """The places of an adapter are named for each architecture; guessing them would train something else."""
     loaded = load(tiny_encoder())
-    loaded.model.config.model_type = "funnel"  # type: ignore[union-attr]
+    anatomy = replace(loaded.anatomy, model_type="funnel")
     with pytest.raises(EncoderError, match=f"method.placement: where a {placement} adapter sits in a funnel encoder"):
-        attach(loaded.model, Config.model_validate({"placement": placement}), loaded.anatomy)
+        attach(loaded.model, Config.model_validate({"placement": placement}), anatomy)

@@ -84,8 +84,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert not run.exists()
 
 
-def test_a_killed_pretraining_ends_in_the_same_bits(pretrain_recipe: Callable[..., Path], tmp_path: Path) -> None:
-    """SIGKILL twice at random steps, `--resume` each time, with dropout and measurements between checkpoints."""
+def test_a_killed_pretraining_ends_in_the_same_bits(
+    pretrain_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL twice at random steps, continued in both ways, with dropout and measurements between checkpoints."""
     recipe = str(pretrain_recipe("[masking]\ndropout = 0.1\n\n[evaluation]\nevery = 7\nsequences = 8"))
     settings = ["run.checkpoint_every=3", "train.epochs=4"]
     processes, program = fork_server(), "peftlab.pretrain"
@@ -97,12 +99,15 @@ def test_a_killed_pretraining_ends_in_the_same_bits(pretrain_recipe: Callable[..
     places = sorted(random.sample(range(4, total - 4), 2))
     kill_at(processes, [recipe, *settings, f"run.dir={killed}"], killed, places[0], program=program)
     kill_at(processes, ["--resume", str(killed)], killed, places[1], program=program)
-    finish(processes, ["--resume", str(killed)], tmp_path, program=program)
+    again = [recipe, *settings, f"run.dir={killed}", "train.resume=auto"]
+    finish(processes, again, tmp_path, program=program)
 
     first, second = weights(whole / "encoder"), weights(killed / "encoder")
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first), f"killed after steps {places}"
     assert kept_lines(whole) == kept_lines(killed)
+    assert main(again) == 0
+    assert "is finished; nothing to continue" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora"])
@@ -124,6 +129,8 @@ def test_an_existing_encoder_is_adapted_and_its_weights_take_the_update(
     query = "encoder.layer.0.attention.self.query"
     assert not torch.equal(before[f"{query}.weight"], after[f"bert.{query}.weight"])
     assert torch.equal(before[f"{query}.bias"], after[f"bert.{query}.bias"]), "biases are left alone"
+    stated = [json.loads((folder / "config.json").read_text("utf-8")) for folder in (encoder, run / "encoder")]
+    assert stated[0]["hidden_dropout_prob"] == stated[1]["hidden_dropout_prob"], "fine-tuning finds its own dropout"
     table = "embeddings.word_embeddings.weight"
     assert torch.equal(before[table], after[f"bert.{table}"])
 

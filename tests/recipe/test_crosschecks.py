@@ -193,8 +193,8 @@ def test_the_shares_of_a_split_sum_to_one(recipe_file: Write) -> None:
 def test_built_in_names_are_those_that_exist(recipe_file: Write) -> None:
     path = recipe_file()
     assert refused(path, "data.source=builtin:ticket-zh") == [
-        'override \'data.source=builtin:ticket-zh\': expected one of "builtin:tickets-en", "builtin:tickets-zh", '
-        'found "builtin:ticket-zh"; did you mean "builtin:tickets-zh"?'
+        'override \'data.source=builtin:ticket-zh\': expected one of "builtin:relations-en", "builtin:tickets-en", '
+        '"builtin:tickets-zh", found "builtin:ticket-zh"; did you mean "builtin:tickets-zh"?'
     ]
     for name in classification.BUILTIN_SETS:
         read_recipe(path, [f"data.source=builtin:{name}"])

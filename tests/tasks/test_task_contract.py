@@ -39,7 +39,7 @@ OF_SEVERAL = {
     "keeps_pooler": ("pooling",),
     "around": ("loaded", "encoder", "recipe", "names"),
 }
-FEATURES = {"combine", "curate", "distill", "several", "suites", "against", "frozen"}
+FEATURES = {"combine", "curate", "distill", "entities", "several", "suites", "against", "frozen", "pairs"}
 
 
 @pytest.mark.parametrize("name", plugin_names("tasks"))

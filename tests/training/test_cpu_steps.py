@@ -182,3 +182,25 @@ def test_the_model_is_as_it_was_afterwards(tiny_encoder: Callable[..., Path]) ->
     assert not any("forward" in vars(module) for module in model.modules())
     assert model.config._attn_implementation == "sdpa"
     assert np.isfinite(expected.detach().numpy()).all()
+
+
+def test_a_decoder_sees_nothing_of_what_comes_later(tiny_encoder: Callable[..., Path]) -> None:
+    """Without padding there is no mask, so that attention itself must leave later tokens out."""
+    from peftlab.encoders.seq2seq import load_seq2seq
+
+    folder = tiny_encoder()
+    model: Any = load_seq2seq(Encoder(name=str(folder)), folder).model
+    model.train()
+    ids = torch.randint(5, 100, (3, 6), generator=torch.Generator().manual_seed(0))
+    read = model.decoder.get_input_embeddings()(ids).detach().requires_grad_()
+    with cheaper_steps(model, CPU):
+        logits = model(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            decoder_inputs_embeds=read,
+            decoder_attention_mask=torch.ones_like(ids),
+        ).logits
+    logits[:, 2].pow(2).sum().backward()
+    assert read.grad is not None
+    assert float(read.grad[:, :3].abs().sum()) > 0
+    assert float(read.grad[:, 3:].abs().max()) == 0.0

@@ -1,0 +1,1 @@
+"""Synthetic passages with questions on them, authored for peftlab: see `generate`."""

@@ -1,0 +1,1 @@
+"""Synthetic reviews with a number of stars, authored for peftlab: see `generate`."""

@@ -1,0 +1,1 @@
+"""Synthetic sentences with translations, authored for peftlab: see `generate`."""
