@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 		|| $(PIP) install -qq -c constraints.txt "torch==$(TORCH)+cpu" --extra-index-url $(CPU_INDEX) \
 		|| { echo "torch $(TORCH)+cpu is neither in the configured package indexes nor at $(CPU_INDEX)" >&2; exit 1; }; \
 	fi
-	@$(PIP) install -qq -c constraints.txt -e '.[bench,curate,dev,offline,onnx,openvino,pretrain,quantised,ray,serve,tagging,translation]'
+	@$(PIP) install -qq -c constraints.txt -e '.[bench,curate,dev,offline,onnx,openvino,pretrain,quantised,ray,serve,summarisation,tagging,translation]'
 	@set -eu; \
 	cuda="$$($(PIP) list --format=freeze | grep -E '^(nvidia|cuda)-' || true)"; \
 	if [ -n "$$cuda" ] && ! nvidia-smi -L >/dev/null 2>&1; then \

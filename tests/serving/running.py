@@ -109,3 +109,12 @@ class Connection(http.client.HTTPConnection):
         self.request("POST", path, sent, {"Content-Type": "application/json"})
         answer = self.getresponse()
         return answer.status, json.loads(answer.read()), answer.headers
+
+
+def same_answer(answer: dict[str, Any], row: dict[str, Any]) -> bool:
+    """Say whether an answer is the predictor's row, to 1e-4 in every probability; of a tagger the same entities."""
+    if "entities" in row:
+        return answer == row
+    given, expected = answer["probabilities"], row["probabilities"]
+    near = all(abs(given[label] - chance) <= 1e-4 for label, chance in expected.items())
+    return near and given.keys() == expected.keys() and answer["label"] == row["label"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running import same_answer
 from starlette.testclient import TestClient
 
 from peftlab import calibrate, export
@@ -26,15 +27,6 @@ def made_up(count: int, seed: int = 0) -> list[str]:
     """Return different texts of 1 to 12 words."""
     draw = random.Random(seed)
     return [" ".join([f"{number}", *draw.choices(WORDS, k=draw.randint(1, 12))]) for number in range(count)]
-
-
-def same(answer: dict[str, Any], row: dict[str, Any]) -> bool:
-    """Say whether an answer is the predictor's row, to 1e-4 in every probability; of a tagger the same entities."""
-    if "entities" in row:
-        return answer == row
-    given, expected = answer["probabilities"], row["probabilities"]
-    near = all(abs(given[label] - chance) <= 1e-4 for label, chance in expected.items())
-    return near and given.keys() == expected.keys() and answer["label"] == row["label"]
 
 
 def test_mixed_traffic_of_many_clients_gets_each_text_its_own_offline_answer(
@@ -58,7 +50,7 @@ def test_mixed_traffic_of_many_clients_gets_each_text_its_own_offline_answer(
     for (name, texts), given in zip(asked, answers, strict=True):
         expected = offline[name].rows(texts)
         assert len(given) == len(texts)
-        assert all(same(answer, row) for answer, row in zip(given, expected, strict=True)), name
+        assert all(same_answer(answer, row) for answer, row in zip(given, expected, strict=True)), name
     counted = client.get("/metrics").text
     texts_in_batches = float(next(line for line in counted.splitlines() if "batch_texts_sum" in line).split()[-1])
     batches = float(next(line for line in counted.splitlines() if "batch_texts_count" in line).split()[-1])
@@ -71,7 +63,7 @@ def test_mixed_traffic_of_many_clients_gets_each_text_its_own_offline_answer(
 def test_one_text_top_k_and_no_probabilities(client: TestClient, offline: dict[str, Predictor]) -> None:
     row = offline["queue"].rows(["refund my card"])[0]
     full = client.post("/v1/predict", json={"model": "queue", "text": "refund my card"}).json()["answers"][0]
-    assert same(full, row)
+    assert same_answer(full, row)
     assert full["confidence"] == full["probabilities"][full["label"]]
     assert "routed" not in full  # the run is not calibrated
 
@@ -125,7 +117,7 @@ def test_an_export_is_served_beside_its_run(
         assert (card["format"], card["shares_encoder"]) == ("merged", False)
         for name in ("run", "export"):
             answer = client.post("/v1/predict", json={"model": name, "text": "refund my card"}).json()["answers"][0]
-            assert same(answer, offline["queue"].rows(["refund my card"])[0])
+            assert same_answer(answer, offline["queue"].rows(["refund my card"])[0])
 
 
 def test_a_calibrated_run_says_which_texts_are_routed_in_mixed_batches_too(
@@ -143,7 +135,7 @@ def test_a_calibrated_run_says_which_texts_are_routed_in_mixed_batches_too(
     mixed = models.answer([Row(name, text) for text in texts for name in folders])
     assert [row.get("routed") for row in mixed[1::2]] == [None] * 3
     for own, row in zip(mixed[::2], expected, strict=True):
-        assert same(own, row)
+        assert same_answer(own, row)
         assert own["routed"] is row["routed"]
     with client_of(folders) as client:
         answers = client.post("/v1/predict", json={"model": "queue", "texts": texts}).json()["answers"]
@@ -175,7 +167,7 @@ def test_a_model_comes_and_goes_without_a_restart(
         made = client.post("/v1/models", json={"name": "late", "folder": str(served_runs["urgency"])})
         assert (made.status_code, made.json()["shares_encoder"]) == (201, True)
         answer = client.post("/v1/predict", json={"model": "late", **ask}).json()["answers"][0]
-        assert same(answer, offline["urgency"].rows([ask["text"]])[0])
+        assert same_answer(answer, offline["urgency"].rows([ask["text"]])[0])
 
         taken = client.post("/v1/models", json={"name": "late", "folder": str(served_runs["queue"])})
         assert (taken.status_code, "late is taken" in taken.json()["detail"]) == (409, True)
@@ -189,7 +181,7 @@ def test_a_model_comes_and_goes_without_a_restart(
         assert gone.json()["detail"] == "model: there is none named 'late'; there are: queue"
         assert client.delete("/v1/models/late").status_code == 404
         again = client.post("/v1/predict", json=ask).json()["answers"][0]
-        assert same(again, offline["queue"].rows([ask["text"]])[0])
+        assert same_answer(again, offline["queue"].rows([ask["text"]])[0])
         assert client.delete("/v1/models/queue").status_code == 204
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["detail"]) == (503, "no model is loaded")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import LONGEST, Connection, Running, running
+from running import LONGEST, Connection, Running, running, same_answer
 
 from peftlab.evaluation.predictor import Predictor
 
@@ -62,7 +62,7 @@ def test_told_to_end_under_load_it_answers_all_that_it_accepted(
     assert refusals == [ConnectionRefusedError] * CLIENTS
     for name, texts, given in answers:
         for row, answer in zip(offline[name].rows(texts), given["answers"], strict=True):
-            assert all(abs(answer["probabilities"][label] - p) <= 1e-4 for label, p in row["probabilities"].items())
+            assert same_answer(answer, row)
 
 
 @pytest.mark.slow
