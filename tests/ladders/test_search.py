@@ -317,7 +317,7 @@ def test_a_search_killed_at_random_and_run_again_gives_the_same_verdict(
     for _ in range(2):
         child = context.Process(target=start_program, args=("peftlab.search", words, str(tmp_path / "log.txt")))
         child.start()
-        child.join(draw.uniform(0.5, 12))
+        child.join(draw.uniform(0.5, 9))
         child.kill()
         child.join()
     child = context.Process(target=start_program, args=("peftlab.search", words, str(tmp_path / "log.txt")))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import fork_server, start_program
 
 from peftlab import bench
 from peftlab.runs.result import read_result
@@ -30,7 +31,7 @@ NAMES = ["tfidf-s3", "head-s3"]
 BROKEN = 'methods = ["head", "lora"]\nseeds = [0]\n[per_recipe]\nlora = ["train.precision=fp16"]\n'
 
 # Long enough to be caught at work.
-LONG = 'methods = ["head"]\nseeds = [0]\noverrides = ["train.epochs=60"]\n'
+LONG = 'methods = ["head"]\nseeds = [0]\noverrides = ["train.epochs=30"]\n'
 
 WriteSuite = Callable[..., Path]
 
@@ -194,10 +195,12 @@ def test_a_suite_that_was_killed_goes_on_where_it_was(
 ) -> None:
     """The process that a killed bench leaves behind is ended first; its run continues from its checkpoint."""
     suite = write_suite(tmp_path, LONG)
-    process = subprocess.Popen([sys.executable, "-m", "peftlab.bench", *words(suite, tmp_path)])
-    wait_for_checkpoint(tmp_path, lambda: process.poll() is None)
+    arguments = ("peftlab.bench", words(suite, tmp_path), str(tmp_path / "log.txt"))
+    process = fork_server().Process(target=start_program, args=arguments)
+    process.start()
+    wait_for_checkpoint(tmp_path, process.is_alive)
     process.kill()
-    process.wait()
+    process.join()
     assert not (tmp_path / "results" / "tiny" / "head-s0.json").exists()
     on = run(suite, tmp_path, capsys)
     assert [line["status"] for line in on.summary["runs"]] == ["ok"]
