@@ -1,4 +1,4 @@
-"""The README says nothing that is not so: its commands parse, its paths exist, its figures stand in a record."""
+"""Both READMEs say nothing that is not so: commands parse, paths exist, figures stand in a record."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from peftlab.suites.arms import load_suite
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
 PARSERS = {
     "bench": bench.parser,
     "calibrate": calibrate.parser,
@@ -62,14 +63,14 @@ PARSERS = {
 }
 
 
-def blocks(language: str) -> list[str]:
-    """Return the README's fenced blocks of a language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    """Return the fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def commands() -> list[list[str]]:
-    """Return the words of every command line in the README's bash blocks, comments taken off."""
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    """Return the words of every command line in the bash blocks of both READMEs, comments taken off."""
+    lines = [line for text in (README, CHINESE) for block in blocks("bash", text) for line in block.splitlines()]
     split = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
     return [words for words in split if words]
 
@@ -114,9 +115,10 @@ def test_make_targets_exist() -> None:
     assert {"train", "test"} <= named <= targets
 
 
-def test_the_readmes_recipe_is_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [README, CHINESE], ids=["en", "zh"])
+def test_the_readmes_recipe_is_one(text: str, tmp_path: Path) -> None:
     """The TOML block reads without a mistake."""
-    (tmp_path / "tickets.toml").write_text(blocks("toml")[0], encoding="utf-8")
+    (tmp_path / "tickets.toml").write_text(blocks("toml", text)[0], encoding="utf-8")
     recipe = read_recipe(tmp_path / "tickets.toml")
 
     assert (recipe.method.name, recipe.data.label, recipe.evaluation.target) == ("lora", "queue", 0.95)
@@ -133,9 +135,10 @@ def test_the_tree_is_the_tree() -> None:
         assert (ROOT / name).is_dir(), name
 
 
-def test_links_lead_somewhere() -> None:
-    """Relative links of the README are files."""
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+@pytest.mark.parametrize("text", [README, CHINESE], ids=["en", "zh"])
+def test_links_lead_somewhere(text: str) -> None:
+    """Relative links are files."""
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
 
     assert links
     for link in links:
