@@ -82,11 +82,9 @@ def search(
     """
     from peftlab.ladders.ladder import load_ladder
 
-    ladder, recipe, text = load_ladder(argument)
-    changed: dict[str, Any] = {} if target is None else {"target": _share(target)}
+    ladder, recipe, text = load_ladder(argument, None if target is None else _share(target))
     if minutes is not None:
-        changed["ceilings"] = ladder.ceilings.model_copy(update={"minutes": minutes})
-    ladder = ladder.model_copy(update=changed)
+        ladder = ladder.model_copy(update={"ceilings": ladder.ceilings.model_copy(update={"minutes": minutes})})
     quiet_libraries()
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Both READMEs say nothing that is not so: commands parse, paths exist, figures stand in a record."""
+"""READMEs and guides say nothing that is not so: commands parse, paths exist, figures stand in a record."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ from peftlab.suites.arms import load_suite
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+GUIDES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
 PARSERS = {
     "bench": bench.parser,
     "calibrate": calibrate.parser,
@@ -69,8 +70,9 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    """Return the words of every command line in the bash blocks of both READMEs, comments taken off."""
-    lines = [line for text in (README, CHINESE) for block in blocks("bash", text) for line in block.splitlines()]
+    """Return the words of every command line in the bash blocks of READMEs and guides, comments taken off."""
+    found = [block for text in (README, CHINESE, *GUIDES) for block in blocks("bash", text)]
+    lines = [line for block in found for line in block.splitlines()]
     split = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
     return [words for words in split if words]
 
@@ -86,14 +88,14 @@ def test_every_command_of_the_readme_is_known() -> None:
 @pytest.mark.parametrize("words", [words for words in commands() if words[0] == "peftlab"], ids=" ".join)
 def test_peftlab_commands_parse_and_name_recipes_that_exist(words: list[str]) -> None:
     """By the verb's own parser."""
-    PARSERS[words[1]]().parse_intermixed_args(words[2:])
+    asked = PARSERS[words[1]]().parse_intermixed_args(words[2:])
     read = read_pretraining if words[1] == "pretrain" else read_recipe
     for recipe in [word for word in words if word.endswith(".toml")]:
         if words[1] == "bench":
             load_suite(ROOT / recipe)
             continue
         if words[1] == "search":
-            load_ladder(str(ROOT / recipe))
+            load_ladder(str(ROOT / recipe), asked.target)
             continue
         read(ROOT / recipe, [word for word in words[2:] if "=" in word and not word.startswith("--")])
 

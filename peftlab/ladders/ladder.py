@@ -99,16 +99,18 @@ class Ladder(Record):
     """The rungs from the cheapest to the dearest; none: those of the shipped ladder `default`."""
 
 
-def load_ladder(argument: str) -> tuple[Ladder, Path, str]:
+def load_ladder(argument: str, target: float | None = None) -> tuple[Ladder, Path, str]:
     """Return the ladder that `argument` means, the path of its recipe, and the text that the ladder was made from.
 
     `argument`: a ladder file, the name of a shipped ladder, or a training recipe, which gets the rungs of the default
-    ladder and its `[budget]` as ceilings. Raises RecipeError with every mistake, or UserError where no target is asked.
+    ladder and its `[budget]` as ceilings. `target` takes the place of theirs. Raises RecipeError with every mistake, or
+    UserError where no target is asked.
     """
     path = _find(argument)
     if _is_recipe(path):
-        return _from_recipe(path)
+        return _from_recipe(path, target)
     ladder = read_ladder(path)
+    ladder = ladder if target is None else ladder.model_copy(update={"target": target})
     if not ladder.rungs:
         ladder = ladder.model_copy(update={"rungs": default_rungs()})
     if ladder.recipe is None or ladder.target is None:
@@ -161,17 +163,18 @@ def _is_recipe(path: Path) -> bool:
         return False
 
 
-def _from_recipe(path: Path) -> tuple[Ladder, Path, str]:
+def _from_recipe(path: Path, target: float | None) -> tuple[Ladder, Path, str]:
     recipe = resolved(read_recipe(path))
-    if recipe.evaluation.target is None:
-        raise UserError(f'{path}: a search needs a target; add [budget] with target = 0.95, or "evaluation.target"')
+    target = recipe.evaluation.target if target is None else target
+    if target is None:
+        raise UserError(f"{path}: a search needs a target; say --target 0.95, or add [budget] with target = 0.95")
     known = recipe.budget.model_dump()
     ceilings = LadderCeilings(**{key: value for key, value in known.items() if key in LadderCeilings.model_fields})
     ladder = Ladder(
         name=_plain_name(path.stem),
         title=f"Climbing from {path.stem}",
         recipe=str(path),
-        target=recipe.evaluation.target,
+        target=target,
         seed=recipe.train.seed,
         ceilings=ceilings,
         rungs=default_rungs(),

@@ -367,6 +367,15 @@ def test_a_training_recipe_is_climbed_by_the_default_ladder_within_its_own_budge
     assert record["ceilings"] == {"trainable_parameters": 5000, "minutes": 30.0}
 
 
+def test_a_target_of_the_command_line_is_enough(write_ladder: WriteLadder, tmp_path: Path, made_up: MadeUp) -> None:
+    """For a recipe, and for a ladder, that says none of its own."""
+    ladder = write_ladder(tmp_path, RUNGS)
+    made_up.accuracies = {"probe": 0.95}
+    for asked in (tmp_path / "base.toml", ladder):
+        record = found(asked, tmp_path, made_up, target=0.9)
+        assert (record["verdict"], record["rung"], record["target"]) == ("reached", "probe", 0.9)
+
+
 def test_the_looks_at_validation_are_counted_as_the_page_says(
     write_ladder: WriteLadder, tmp_path: Path, made_up: MadeUp
 ) -> None:
