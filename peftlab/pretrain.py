@@ -90,8 +90,7 @@ def _asked_job(asked: argparse.Namespace) -> PretrainJob:
     from peftlab.recipe.load import read_pretraining
     from peftlab.recipe.resolve import resolved_pretraining
     from peftlab.recipe.shipped import find_recipe
-    from peftlab.runs.folder import run_pretrain_recipe
-    from peftlab.runs.model_record import RECIPE
+    from peftlab.runs.folder import begun_folder, run_pretrain_recipe
 
     if asked.resume is not None:
         if asked.recipe is not None or asked.steps is not None:
@@ -101,23 +100,18 @@ def _asked_job(asked: argparse.Namespace) -> PretrainJob:
         raise UserError("name a pretraining recipe, as in: peftlab pretrain recipes/pretrain_zh.toml")
     overrides = [*asked.overrides, *([f"train.max_steps={asked.steps}"] if asked.steps is not None else [])]
     recipe = resolved_pretraining(read_pretraining(find_recipe(asked.recipe), overrides))
-    folder = Path(recipe.run.dir) if recipe.run.dir is not None else Path()
-    resume = recipe.train.resume == "auto" and recipe.run.dir is not None and (folder / RECIPE).is_file()
-    return PretrainJob(recipe, folder, resume)
+    begun = begun_folder(recipe.run.dir, recipe.train.resume)
+    return PretrainJob(recipe, begun or Path(), resume=begun is not None)
 
 
 def _choose_folder(job: PretrainJob) -> str | None:
-    """Return the folder of the pretraining; None where that one is already finished, which is said."""
-    from peftlab.runs.folder import new_run_folder
+    from peftlab.runs.folder import chosen_folder
     from peftlab.runs.pretraining_result import FILE_NAME, read_pretraining_result
 
-    if not job.resume:
-        return str(new_run_folder(job.recipe.name, job.recipe.run.dir))
-    if (job.folder / FILE_NAME).is_file() and read_pretraining_result(job.folder).status == "ok":
-        print(f"{job.folder} is finished; nothing to continue", file=sys.stderr)
-        print(job.folder)
-        return None
-    return str(job.folder)
+    def finished(folder: Path) -> bool:
+        return (folder / FILE_NAME).is_file() and read_pretraining_result(folder).status == "ok"
+
+    return chosen_folder(job.recipe.name, job.recipe.run.dir, job.folder if job.resume else None, finished)
 
 
 if __name__ == "__main__":

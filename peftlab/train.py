@@ -80,8 +80,7 @@ def _asked_job(asked: argparse.Namespace) -> Job:
     from peftlab.recipe.load import read_recipe
     from peftlab.recipe.resolve import resolved
     from peftlab.recipe.shipped import find_recipe
-    from peftlab.runs.folder import run_recipe
-    from peftlab.runs.model_record import RECIPE
+    from peftlab.runs.folder import begun_folder, run_recipe
     from peftlab.training.job import Job
 
     if asked.resume is not None:
@@ -97,9 +96,8 @@ def _asked_job(asked: argparse.Namespace) -> Job:
             "name a recipe, as in: peftlab train recipes/lora_minilm.toml; `peftlab list recipes` lists them"
         )
     recipe = resolved(read_recipe(find_recipe(asked.recipe), asked.overrides))
-    folder = Path(recipe.run.dir) if recipe.run.dir is not None else Path()
-    resume = recipe.train.resume == "auto" and recipe.run.dir is not None and (folder / RECIPE).is_file()
-    return Job(recipe, folder, resume)
+    begun = begun_folder(recipe.run.dir, recipe.train.resume)
+    return Job(recipe, begun or Path(), resume=begun is not None)
 
 
 def _in_parallel(recipe: Recipe) -> bool:
@@ -109,17 +107,13 @@ def _in_parallel(recipe: Recipe) -> bool:
 
 
 def _choose_folder(job: Job) -> str | None:
-    """Return the folder of the job's run; None where that run is already finished, which is said."""
-    from peftlab.runs.folder import new_run_folder
+    from peftlab.runs.folder import chosen_folder
     from peftlab.runs.result import FILE_NAME, read_result
 
-    if not job.resume:
-        return str(new_run_folder(job.recipe.name, job.recipe.run.dir))
-    if (job.folder / FILE_NAME).is_file() and read_result(job.folder).status in ("ok", "validated"):
-        print(f"{job.folder} is finished; nothing to continue", file=sys.stderr)
-        print(job.folder)
-        return None
-    return str(job.folder)
+    def finished(folder: Path) -> bool:
+        return (folder / FILE_NAME).is_file() and read_result(folder).status in ("ok", "validated")
+
+    return chosen_folder(job.recipe.name, job.recipe.run.dir, job.folder if job.resume else None, finished)
 
 
 if __name__ == "__main__":

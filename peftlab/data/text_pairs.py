@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from peftlab.data.report import data_report
 from peftlab.data.rows import SplitName
 from peftlab.data.sources import Source
 from peftlab.data.splits import draw
-from peftlab.recipe.records import Data
+from peftlab.data.tokens import full_lengths
+from peftlab.recipe.records import Data, Recipe
 
 TokenLengths = Callable[[Sequence[str], Sequence[str] | None], Sequence[int]]
 _LABEL = "pair"  # rows of pairs have no label; they all get this one
@@ -33,6 +35,17 @@ class Reading:
     max_length: int | None
     report_path: Path | None = None
     token_lengths: TokenLengths | None = None
+
+
+def reading_of(recipe: Recipe, tokenizer: Any, report_path: Path | None) -> Reading:
+    """Return how the rows of `recipe` are read; tokens are counted where a `tokenizer` is given."""
+    return Reading(
+        recipe_path=recipe.path,
+        seed=recipe.train.seed,
+        max_length=recipe.encoder.max_length if recipe.encoder is not None else None,
+        report_path=report_path,
+        token_lengths=partial(full_lengths, tokenizer) if tokenizer is not None else None,
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import tomlkit
 
+from peftlab.encoders.saved import folder_bytes
 from peftlab.errors import UserError
 from peftlab.ladders.account import Account
 from peftlab.ladders.ladder import LadderCeilings, Rung
@@ -79,11 +80,6 @@ def adapted_encoder(
     if ceilings.shipped_mb is not None and megabytes >= ceilings.shipped_mb:
         return f"the adapted encoder takes {megabytes:.1f} MB, and shipped_mb is {ceilings.shipped_mb:g}"
     return Adapted(folder, megabytes)
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return the size of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _written(rung: Rung, found: Found, work: Path) -> Path:

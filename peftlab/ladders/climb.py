@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peftlab.errors import Interrupted, Mistake, RecipeError, UserError
+from peftlab.errors import Mistake, RecipeError, UserError
 from peftlab.evaluation.compact_predictions import SUFFIX, read_compact
 from peftlab.evaluation.over_seeds import Correct, accuracy_interval, paired_difference
 from peftlab.ladders.ladder import Ladder, Rung, settings_of
 from peftlab.ladders.rung_runs import arm_of, clock_of, more_settings, planned_runs
-from peftlab.ladders.site import Site, Step
+from peftlab.ladders.site import Site, Step, end_if_asked
 from peftlab.ladders.trials import (
     Judge,
     Tried,
@@ -233,9 +233,7 @@ def _run(site: Site, run: PlannedRun, metric: str, hear: Callable[[Sequence[floa
         minutes = max(0.01, (account.left() - STARTING_SECONDS) / 60)
         order = replace(order, overrides=(*order.overrides, f"budget.minutes={minutes!r}"))
     ended = site.do(order, site.work, site.threads, stop)
-    if site.wish.asked():
-        account.write()
-        raise Interrupted(site.wish.signal_number, "stopped; the same command continues where it was")
+    end_if_asked(site)
     return _outcome(run, folder, metric, ended, account.spent() - started, cut=cut[0])
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peftlab.errors import Interrupted, UserError
+from peftlab.errors import UserError
 from peftlab.ladders.adapt import Adapted, adapted_encoder
 from peftlab.ladders.ladder import Rung, settings_of
-from peftlab.ladders.site import Site, Step
+from peftlab.ladders.site import Site, Step, end_if_asked
 from peftlab.ladders.trials import rates_in_order
 from peftlab.recipe.plugins import load_plugin
 from peftlab.suites.arms import Arm
@@ -65,9 +65,7 @@ def _adapted(site: Site, rung: Rung, share: float) -> Adapted | str:
         threads=site.threads,
         asked_to_stop=site.wish.asked,
     )
-    if site.wish.asked():
-        site.account.write()
-        raise Interrupted(site.wish.signal_number, "stopped; the same command continues where it was")
+    end_if_asked(site)
     return made
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from peftlab.errors import Interrupted
 from peftlab.evaluation.intervals import Interval
 from peftlab.ladders.account import Account
 from peftlab.ladders.ladder import Ladder, Rung
@@ -54,3 +55,10 @@ class Site:
     console: Console
     threads: int | None = None
     inputs: Inputs = field(default_factory=Inputs)
+
+
+def end_if_asked(site: Site) -> None:
+    """Write down what is spent and raise Interrupted where a signal asked to stop."""
+    if site.wish.asked():
+        site.account.write()
+        raise Interrupted(site.wish.signal_number, "stopped; the same command continues where it was")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from peftlab.encoders.saved import folder_bytes
 from peftlab.errors import RunError
 from peftlab.evaluation.intervals import Interval
-from peftlab.ladders.adapt import folder_bytes
 from peftlab.ladders.climb import clears
 from peftlab.ladders.outlook import MoreLabels, more_labels, untried
 from peftlab.ladders.site import Site, Step

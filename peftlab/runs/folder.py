@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,23 @@ def new_run_folder(name: str, asked: str | None) -> Path:
             f"peftlab train --resume {asked}"
         )
     return folder
+
+
+def begun_folder(asked: str | None, resume: str) -> Path | None:
+    """Return `run.dir`, `asked`, where `train.resume` is `auto` and a run was begun there; None where one begins."""
+    begun = resume == "auto" and asked is not None and (Path(asked) / RECIPE).is_file()
+    return Path(asked) if begun and asked is not None else None
+
+
+def chosen_folder(name: str, asked: str | None, begun: Path | None, finished: Callable[[Path], bool]) -> str | None:
+    """Return the folder of a new run, or of the one that was `begun`; None where that is finished, which is said."""
+    if begun is None:
+        return str(new_run_folder(name, asked))
+    if finished(begun):
+        print(f"{begun} is finished; nothing to continue", file=sys.stderr)
+        print(begun)
+        return None
+    return str(begun)
 
 
 def write_environment(folder: Path, values: dict[str, Any]) -> None:

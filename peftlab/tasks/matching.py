@@ -90,16 +90,9 @@ def load_splits(
 ) -> MatchSplits:
     """Return the recipe's checked queries and candidates; raises DataError where the rows cannot be used."""
     from peftlab.data.matched import load_by_label, load_pairs
-    from peftlab.data.text_pairs import Reading
-    from peftlab.data.tokens import full_lengths
+    from peftlab.data.text_pairs import reading_of
 
-    reading = Reading(
-        recipe_path=recipe.path,
-        seed=recipe.train.seed,
-        max_length=recipe.encoder.max_length if recipe.encoder is not None else None,
-        report_path=report_path,
-        token_lengths=partial(full_lengths, tokenizer) if tokenizer is not None else None,
-    )
+    reading = reading_of(recipe, tokenizer, report_path)
     if config.pairs == "by_label":
         return load_by_label(recipe.data, reading)
     return load_pairs(recipe.data, config.candidates, reading)

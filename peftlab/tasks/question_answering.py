@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,17 +85,11 @@ def load_splits(
     """
     from peftlab.data.question_windows import most_question_tokens, question_windows
     from peftlab.data.questioned import load_questions, with_notes
-    from peftlab.data.text_pairs import Reading
-    from peftlab.data.tokens import full_lengths
+    from peftlab.data.text_pairs import reading_of
 
     length = recipe.encoder.max_length if recipe.encoder is not None else None
-    reading = Reading(
-        recipe_path=recipe.path,
-        seed=recipe.train.seed,
-        max_length=most_question_tokens(length) if length is not None else None,
-        report_path=report_path,
-        token_lengths=partial(full_lengths, tokenizer) if tokenizer is not None else None,
-    )
+    most = most_question_tokens(length) if length is not None else None
+    reading = replace(reading_of(recipe, tokenizer, report_path), max_length=most)
     splits = load_questions(recipe.data, reading)
     if tokenizer is None or length is None:
         return splits

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,17 +71,10 @@ def load_splits(
     recipe: Recipe, config: Config, *, tokenizer: Any = None, report_path: Path | None = None
 ) -> ValuedSplits:
     """Return the recipe's checked texts with their numbers; raises DataError where the rows cannot be used."""
-    from peftlab.data.text_pairs import Reading
-    from peftlab.data.tokens import full_lengths
+    from peftlab.data.text_pairs import reading_of
     from peftlab.data.valued import load_valued
 
-    reading = Reading(
-        recipe_path=recipe.path,
-        seed=recipe.train.seed,
-        max_length=recipe.encoder.max_length if recipe.encoder is not None else None,
-        report_path=report_path,
-        token_lengths=partial(full_lengths, tokenizer) if tokenizer is not None else None,
-    )
+    reading = reading_of(recipe, tokenizer, report_path)
     return load_valued(recipe.data, reading, config.span)
 
 

@@ -116,19 +116,13 @@ def load_splits(
 ) -> PairedSplits:
     """Return the recipe's checked sources and targets; raises DataError where the rows cannot be used."""
     from peftlab.data.paired import Targets, load_paired
-    from peftlab.data.text_pairs import Reading
+    from peftlab.data.text_pairs import reading_of
     from peftlab.data.tokens import full_lengths, lower_case_only
 
     lowercase = config.lowercase
     if lowercase == "auto":
         lowercase = tokenizer is not None and lower_case_only(tokenizer)
-    reading = Reading(
-        recipe_path=recipe.path,
-        seed=recipe.train.seed,
-        max_length=recipe.encoder.max_length if recipe.encoder is not None else None,
-        report_path=report_path,
-        token_lengths=partial(full_lengths, tokenizer) if tokenizer is not None else None,
-    )
+    reading = reading_of(recipe, tokenizer, report_path)
     targets = Targets(
         max_length=config.max_target_length,
         token_lengths=partial(full_lengths, tokenizer, target=True) if tokenizer is not None else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from task_runs import write_rows
 
 from peftlab.data.paired import PairedSplits, Scoring, Targets, load_paired
 from peftlab.data.sentences.generate import generate_sentences
@@ -22,11 +22,6 @@ from peftlab.recipe.records import Data
 
 def rows_of(count: int) -> list[dict[str, Any]]:
     return [{"source": f"the parcel {number}", "target": f"courier {number}"} for number in range(count)]
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def write_lines(path: Path, lines: list[str]) -> Path:

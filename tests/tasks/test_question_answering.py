@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from task_runs import train_whole_and_stopped, write_rows
 
-from peftlab import check, predict, train
+from peftlab import check, predict
 from peftlab.data.passages.generate import generate_questions
 from peftlab.data.question_windows import QuestionWindows, question_windows
 from peftlab.data.questioned import Answer, QuestionSplit
@@ -51,11 +52,6 @@ def question_rows(rows: int, start: int) -> list[dict[str, Any]]:
             asked, answers = other, []
         made.append({"id": f"q{number}", "context": context, "question": f"when is the {asked}?", "answers": answers})
     return made
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def write_squad(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -112,26 +108,8 @@ def test_a_run_goes_on_after_a_stop_in_the_same_bits_and_predicts_as_it_was_scor
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Trained whole, and stopped in step 16 and continued: equal files; saved, loaded back, and asked again."""
-    from peftlab.training import loop
-
     # Windows of 16 tokens: passages are longer.
-    path, whole, stopped = str(recipe(method)), tmp_path / "whole", tmp_path / "stopped"
-    assert train.main([path, f"run.dir={whole}"]) == 0
-    update, steps = loop._update, []
-
-    def stop(*given: Any) -> Any:
-        steps.append(1)
-        if len(steps) == 16:
-            raise KeyboardInterrupt
-        return update(*given)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "_update", stop)
-        assert train.main([path, f"run.dir={stopped}"]) != 0
-    assert train.main(["--resume", str(stopped)]) == 0
-    for file in sorted((whole / "trained").glob("*.safetensors")):
-        assert file.read_bytes() == (stopped / "trained" / file.name).read_bytes(), file.name
-    assert (whole / "predictions.jsonl").read_bytes() == (stopped / "predictions.jsonl").read_bytes()
+    whole, _ = train_whole_and_stopped(str(recipe(method)), tmp_path, monkeypatch)
 
     result = read_result(whole)
     assert result.status == "ok"
