@@ -11,6 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from peftlab.training import lora_product
+from peftlab.training.half_product import (
+    HalfStates,
+    HalfWeight,
+    frozen_linear,
+    half_lora_linear,
+    in_half,
+    is_frozen,
+)
 from peftlab.training.masks import MaskSource, dropout
 
 _ATTENTION = "peftlab_cpu"
@@ -23,13 +31,14 @@ _SOURCES: WeakKeyDictionary[nn.Module, MaskSource] = WeakKeyDictionary()
 def cheaper_steps(model: nn.Module, device: torch.device) -> Iterator[None]:
     """While this lasts, `model` in training mode takes its dropout masks from `MaskSource`, and LoRA in one product.
 
-    Nothing changes in evaluation mode, on another device than a CPU, and in what is saved: no module is replaced.
+    Where products are taken in bf16, frozen linear layers keep a copy of their weights in it. Nothing changes in
+    evaluation mode, on another device than a CPU, and in what is saved: no module is replaced.
     """
     if device.type != "cpu":
         yield
         return
-    source = MaskSource()
-    changed = [module for module in model.modules() if _make_cheaper(module, source)]
+    source, states = MaskSource(), HalfStates()
+    changed = [module for module in model.modules() if _make_cheaper(module, source, states)]
     restart = model.register_forward_pre_hook(lambda *_: source.restart() if model.training else None)
     configs = _configs_of_attention(model)
     if configs:
@@ -41,6 +50,7 @@ def cheaper_steps(model: nn.Module, device: torch.device) -> Iterator[None]:
         yield
     finally:
         restart.remove()
+        states.forget()
         for module in changed:
             del module.forward
         for config in configs:
@@ -56,7 +66,7 @@ def _configs_of_attention(model: nn.Module) -> list[Any]:
     return list({id(one): one for one in found if getattr(one, "_attn_implementation", None) == "sdpa"}.values())
 
 
-def _make_cheaper(module: nn.Module, source: MaskSource) -> bool:
+def _make_cheaper(module: nn.Module, source: MaskSource, states: HalfStates) -> bool:
     """Give `module` a cheaper forward of its own where there is one; say whether there was."""
     if "forward" in vars(module):  # somebody else's, such as accelerate's for 8-bit weights
         return False
@@ -64,7 +74,10 @@ def _make_cheaper(module: nn.Module, source: MaskSource) -> bool:
         module.forward = _dropout_forward(module, source)  # type: ignore[method-assign] # for as long as training lasts
         return True
     if lora_product.fits(module):
-        module.forward = _lora_forward(module, module.forward, source)
+        module.forward = _lora_forward(module, module.forward, source, states)
+        return True
+    if is_frozen(module):
+        module.forward = _frozen_forward(module, module.forward, states)
         return True
     return False
 
@@ -76,12 +89,29 @@ def _dropout_forward(module: nn.Dropout, source: MaskSource) -> _Forward:
     return forward
 
 
-def _lora_forward(module: nn.Module, plain: _Forward, source: MaskSource) -> _Forward:
+def _lora_forward(module: nn.Module, plain: _Forward, source: MaskSource, states: HalfStates) -> _Forward:
+    frozen = HalfWeight(module.base_layer)  # type: ignore[arg-type] # what fits is a LoRA on a linear layer
+
     def forward(x: Tensor, *args: Any, **options: Any) -> Any:
-        suits = module.training and not args and not options and x.dtype == torch.float32
-        if not suits or torch.is_autocast_enabled("cpu") or not lora_product.fits(module):
+        if not module.training or args or options or not lora_product.fits(module):
             return plain(x, *args, **options)
+        if in_half():
+            return half_lora_linear(module, frozen, x, states, source)
+        if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return plain(x)
         return lora_product.lora_linear(module, x, source)
+
+    return forward
+
+
+def _frozen_forward(module: Any, plain: _Forward, states: HalfStates) -> _Forward:
+    frozen = HalfWeight(module)
+
+    def forward(x: Tensor) -> Tensor:
+        if not module.training or not in_half() or not is_frozen(module):
+            unchanged: Tensor = plain(x)
+            return unchanged
+        return frozen_linear(frozen, x, states)
 
     return forward
 
@@ -107,7 +137,9 @@ def _register_attention() -> None:
         said = options.get("is_causal")
         causal = attention_mask is None and (said if said is not None else getattr(module, "is_causal", False))
         others = any(options.get(name) is not None for name in ("position_bias", "cache", "softcap"))
-        if dropout == 0.0 or causal or others:
+        # The gradient of torch's own attention in bf16 takes several times as long as that of its parts on a CPU.
+        slow = query.dtype == torch.bfloat16 and torch.is_grad_enabled()
+        if causal or others or (dropout == 0.0 and not slow):
             output, _ = plain(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options)
             return output, None
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
@@ -135,6 +167,8 @@ def attention(
         if mask.dtype == torch.bool:
             mask = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill_(~mask, torch.finfo(scores.dtype).min)
         scores = scores.add_(mask)
-    weights = dropout(scores.softmax(-1), p, source).view(batch * heads, tokens, -1)
-    mixed = weights @ value.reshape(batch * heads, -1, value.shape[-1])
+    weights = scores.softmax(-1)
+    if p > 0:
+        weights = dropout(weights, p, source)
+    mixed = weights.view(batch * heads, tokens, -1) @ value.reshape(batch * heads, -1, value.shape[-1])
     return mixed.view(batch, heads, tokens, -1).transpose(1, 2)
