@@ -132,12 +132,12 @@ def load_masked(folder: Path, *, dropout: float) -> Masked:
     return _masked(model, {"missing_keys": {f"model.{name}" for name in info["missing_keys"]}})
 
 
-def load_body(folder: Path) -> Any:
+def load_body(folder: Path, dtype: torch.dtype) -> Any:
     """Load the encoder in `folder` without a head, frozen, to teach another one; EncoderError where it has none."""
     from transformers import AutoModel
 
     with sentences_for(folder), quiet_loading():
-        body: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        body: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype=dtype)
     return body.requires_grad_(requires_grad=False)
 
 

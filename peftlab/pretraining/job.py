@@ -116,7 +116,7 @@ def _solve(
     if known.prepared is None:
         raise AssertionError("called once the text is packed")
     recipe, place_, prepared = job.recipe, known.placement, known.prepared
-    model = first_model(prepared, say)
+    model = first_model(prepared, say, place_.precision)
     model.module.to(place_.device)
     rows = prepared.packed.train[0]
     plan = make_plan(recipe.train, recipe.evaluation, len(rows))

@@ -46,7 +46,7 @@ class Packed:
 
 
 def segmenter(whole_words: str) -> Segment | None:
-    """Return what cuts a line into words, or None where the tokenizer's own words are enough."""
+    """Return what cuts a line into words, all of its characters kept, or None where the tokenizer's own are enough."""
     if whole_words != "jieba":
         return None
     import rjieba
@@ -167,12 +167,25 @@ def _tokenised(lines: list[str], tokenizer: Any, whole_words: str) -> Iterator[t
     backend = tokenizer.backend_tokenizer
     segment = segmenter(whole_words)
     for chunk in _blocks(lines, _AT_ONCE):
-        inputs = [segment(line) for line in chunk] if segment is not None else chunk
-        encodings = backend.encode_batch(inputs, is_pretokenized=segment is not None, add_special_tokens=False)
-        for encoding in encodings:
+        for line, encoding in zip(chunk, backend.encode_batch(chunk, add_special_tokens=False), strict=True):
             ids = np.asarray(encoding.ids, np.int32)
             marks = np.full(len(ids), BEGINS, np.uint8)
-            if whole_words != "off" and len(ids):
+            if len(ids) and segment is not None:
+                marks[1:][_within_words(segment(line), np.asarray(encoding.offsets))] = CONTINUES
+            elif len(ids) and whole_words != "off":
                 words = np.asarray(encoding.word_ids, np.int32)
                 marks[1:][words[1:] == words[:-1]] = CONTINUES
             yield ids, marks
+
+
+def _within_words(words: list[str], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which pieces but the first begin in the word that the piece before them ends in.
+
+    `offsets`: [pieces, 2], the characters of a line that each piece stands for. Pieces are those of the line as a
+    whole, so that a tokenizer that reads words apart from their neighbours as other pieces is masked by words too.
+    """
+    ends = np.cumsum([len(word) for word in words])
+    word_of_start = np.searchsorted(ends, offsets[1:, 0], side="right")
+    word_before = np.searchsorted(ends, np.maximum(offsets[:-1, 1] - 1, 0), side="right")
+    within: NDArray[np.bool_] = word_of_start == word_before
+    return within

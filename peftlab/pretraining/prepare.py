@@ -11,8 +11,8 @@ from peftlab.data.corpus import Text, find_text, passages
 from peftlab.encoders.load import load_tokenizer
 from peftlab.encoders.source import EncoderFiles, find_encoder
 from peftlab.encoders.trainable import ParameterCounts, count_parameters
-from peftlab.errors import EncoderError, UserError
-from peftlab.pretraining.packing import Packed, is_packed, pack, read_packed, segmenter
+from peftlab.errors import EncoderError
+from peftlab.pretraining.packing import Packed, is_packed, pack, read_packed
 from peftlab.pretraining.vocabulary import learn_vocabulary
 from peftlab.recipe.plugins import load_plugin
 from peftlab.runs.model_record import TOKENIZER
@@ -58,7 +58,6 @@ def prepare(recipe: PretrainRecipe, folder: Path, say: Callable[[str], None]) ->
     say(f"text: {', '.join(text.names)}")
     if files is not None:
         tokenizer = load_tokenizer(files.folder)
-        _check_words(text, tokenizer, recipe)
     elif (folder / TOKENIZER).is_dir():
         tokenizer = load_tokenizer(folder / TOKENIZER)
     else:
@@ -101,8 +100,11 @@ def _donor(recipe: PretrainRecipe) -> EncoderFiles | None:
     return None if name is None else find_encoder(Encoder(name=name), beside=recipe.path.parent)
 
 
-def first_model(prepared: Prepared, say: Callable[[str], None]) -> Model:
-    """Return the model to train on what is `prepared`, with the layers that it starts from."""
+def first_model(prepared: Prepared, say: Callable[[str], None], precision: str) -> Model:
+    """Return the model to train on what is `prepared`, with the layers that it starts from.
+
+    `precision` is that of the training forward pass, `bf16`, `fp16` or `fp32`; a teacher's weights are held in it.
+    """
     from peftlab.encoders.taken_over import take_over
 
     recipe, tokenizer, donor = prepared.recipe, prepared.tokenizer, prepared.donor
@@ -112,9 +114,12 @@ def first_model(prepared: Prepared, say: Callable[[str], None]) -> Model:
         known = take_over(masked.model, tokenizer.get_vocab(), donor.folder, recipe.architecture.start_layers)
         say(f"layers and {known:,} of {len(tokenizer):,} embeddings start from {donor.used}")
     if prepared.teacher is not None:
+        import torch
+
         from peftlab.encoders.masked import load_body, teach
 
-        teach(model.module, load_body(prepared.teacher.folder), prepared.teacher.used)
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+        teach(model.module, load_body(prepared.teacher.folder, dtype), prepared.teacher.used)
         say(f"hidden states are taught by {prepared.teacher.used}")
     return model
 
@@ -191,23 +196,3 @@ def _config(recipe: PretrainRecipe, vocabulary: int, padding: int) -> Any:
         attention_probs_dropout_prob=recipe.masking.dropout,
         pad_token_id=padding,
     )
-
-
-def _check_words(text: Text, tokenizer: Any, recipe: PretrainRecipe) -> None:
-    """Refuse to cut lines into words first where this tokenizer then reads them as other tokens than downstream."""
-    segment = segmenter(recipe.masking.whole_words)
-    if segment is None:
-        return
-    backend = tokenizer.backend_tokenizer
-    sample = [line for _, line in zip(range(200), passages(text), strict=False)]
-    differing = sum(
-        backend.encode(line, add_special_tokens=False).ids
-        != backend.encode(segment(line), is_pretokenized=True, add_special_tokens=False).ids
-        for line in sample
-    )
-    # A few lines differ for any tokenizer, where the segmenter cuts a number or a Latin word.
-    if differing > 0.1 * len(sample):
-        raise UserError(
-            f'{recipe.path}: masking.whole_words = "jieba" does not go with this encoder\'s tokenizer, which reads '
-            'words apart from their neighbours as other tokens; use "spaces" or "off"'
-        )

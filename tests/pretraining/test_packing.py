@@ -71,6 +71,31 @@ def test_marks_say_where_words_begin(tokenizer: Any, tmp_path: Path) -> None:
     assert found == {"jieba": {CONTINUES}, "spaces": {BEGINS}, "off": {BEGINS}}
 
 
+def test_pieces_over_several_characters_join_where_a_word_goes_on(tmp_path: Path) -> None:
+    """A piece that ends within a word is followed by the rest of it; one that ends with it is not."""
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import Unigram
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<unk>", "<s>", "</s>", "▁", "快", "递到", "了", "快递公", "司"]
+    made = Tokenizer(Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    own = PreTrainedTokenizerFast(tokenizer_object=made, cls_token="<s>", sep_token="</s>", unk_token="<unk>")
+    corpus = Corpus(files=("x.txt",), length=16, held_out=0.3)
+    packed = pack(["快递公司快递到了"] * 4000, own, corpus, Masking(whole_words="jieba"), tmp_path / "packed", seed=0)
+    ids, marks = packed.train
+
+    def follows(first: str, second: str) -> set[int]:
+        pair = [own.convert_tokens_to_ids(piece) for piece in (first, second)]
+        places = np.argwhere((ids[:, :-1] == pair[0]) & (ids[:, 1:] == pair[1]))
+        return {int(marks[row, column + 1]) for row, column in places}
+
+    assert follows("快递公", "司") == {CONTINUES}
+    assert follows("司", "快") == {BEGINS}
+    assert follows("快", "递到") == {CONTINUES}
+    assert follows("递到", "了") == {BEGINS}
+
+
 def test_too_little_text_is_one_sentence_and_leaves_no_folder_that_counts(tokenizer: Any, tmp_path: Path) -> None:
     corpus = Corpus(files=("x.txt",), length=64)
     with pytest.raises(DataError, match="fills no train sequence of 64 tokens; add text"):

@@ -28,7 +28,7 @@ def test_layers_and_known_pieces_are_the_givers_and_other_pieces_are_drawn_from_
     recipe = resolved_pretraining(read_pretraining(pretrain_recipe(), words))
     said: list[str] = []
     prepared = prepare(recipe, tmp_path / "run", said.append)
-    ours = first_model(prepared, said.append).module.model.bert
+    ours = first_model(prepared, said.append, "fp32").module.model.bert
     theirs = AutoModel.from_pretrained(donor)
 
     for place, layer in enumerate((1, 0)):
