@@ -39,7 +39,8 @@ from peftlab.suites.arms import load_suite
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
-GUIDES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
+GUIDE_FILES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+GUIDES = [path.read_text(encoding="utf-8") for path in GUIDE_FILES]
 PARSERS = {
     "bench": bench.parser,
     "calibrate": calibrate.parser,
@@ -137,21 +138,35 @@ def test_the_tree_is_the_tree() -> None:
         assert (ROOT / name).is_dir(), name
 
 
-@pytest.mark.parametrize("text", [README, CHINESE], ids=["en", "zh"])
-def test_links_lead_somewhere(text: str) -> None:
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md", *(f"docs/guides/{path.name}" for path in GUIDE_FILES)])
+def test_links_lead_somewhere(page: str) -> None:
     """Relative links are files."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
 
-    assert links
+    assert links or page.startswith("docs")
     for link in links:
-        assert (ROOT / link).exists(), link
+        assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_every_guide_is_named_in_the_readme() -> None:
+    assert [path.name for path in GUIDE_FILES if f"docs/guides/{path.name}" not in README] == []
+
+
+@pytest.mark.parametrize("path", GUIDE_FILES, ids=lambda path: str(path.name))
+def test_recipes_in_guides_are_recipes(path: Path, tmp_path: Path) -> None:
+    """Each TOML block reads without a mistake."""
+    for number, block in enumerate(blocks("toml", path.read_text(encoding="utf-8"))):
+        (tmp_path / f"{number}.toml").write_text(block, encoding="utf-8")
+        assert read_recipe(tmp_path / f"{number}.toml").task.name
 
 
 def test_the_table_of_figures_is_that_of_the_records() -> None:
     """Accuracy, interval, parameters and bytes of each row come from the committed result of that run."""
     folder = ROOT / "benchmarks" / "results" / "banking77_recipes"
     records = {path.stem.removesuffix("-s0"): json.loads(path.read_text("utf-8")) for path in folder.glob("*-s0.json")}
-    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", README, flags=re.MULTILINE)
+    table = README.partition("## How good, at what price")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", table, flags=re.MULTILINE)
 
     assert len(rows) >= 3
     for name, cells in rows:
