@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,38 @@ STOPPED_IN = 16
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write `rows` to `path` as JSON lines; return the path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_splits(
+    folder: Path,
+    rows_from: Callable[[int, int], Any],
+    held_out: tuple[int, int],
+    write: Callable[[Path, Any], Path],
+    ending: str = ".jsonl",
+) -> dict[str, Path]:
+    """Write 56 training rows and as many validation and test rows as said by `write(path, rows)`; return the files.
+
+    `rows_from(count, start)` gives that many rows, other ones from every start.
+    """
+    made = zip(("train", "validation", "test"), (56, *held_out), (0, 100, 200), strict=True)
+    return {split: write(folder / (split + ending), rows_from(rows, start)) for split, rows, start in made}
+
+
+def task_recipe(
+    path: Path, files: Mapping[str, Path], *, encoder: str, task: str, method: str, data: str | None
+) -> Path:
+    """Write a recipe of four short epochs in one thread; return its path.
+
+    `encoder`, `task` and `data` are the lines of these sections; the last are the `files` where there are none.
+    """
+    named = "\n".join(f'{split} = "{file}"' for split, file in files.items())
+    path.write_text(
+        f'[encoder]\n{encoder}\n\n[task]\n{task}\n\n[data]\n{data or named}\n\n[method]\nname = "{method}"\n\n'
+        '[train]\nepochs = 4\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\n\n'
+        "[run]\ntrackers = []\ncheckpoint_every = 3\n",
+        encoding="utf-8",
+    )
     return path
 
 

@@ -44,7 +44,8 @@ def encoder_card(result: PretrainingResult, recipe: PretrainRecipe) -> str:
         f"{result.steps:,} optimizer steps, {result.epochs:g} epochs, {result.tokens:,} tokens read; learning rate "
         f"{recipe.train.learning_rate}, {recipe.train.batch_size * recipe.train.accumulation} sequences a step, seed "
         f"{result.seed}; masks of {recipe.masking.share:.0%} of the tokens, whole words: {recipe.masking.whole_words}."
-        + _taught(recipe),
+        + _taught(recipe)
+        + _standardised(recipe),
         "",
         *_measured(result),
         "",
@@ -63,6 +64,15 @@ def _taught(recipe: PretrainRecipe) -> str:
     return (
         f" `{recipe.teacher.name}` taught it its last hidden states, with {recipe.teacher.weight:.0%} of the loss, on "
         "the text without masks."
+    )
+
+
+def _standardised(recipe: PretrainRecipe) -> str:
+    if not recipe.save.standardise:
+        return ""
+    return (
+        " Each dimension of its last hidden states has mean 0 and variance 1 over the held-out text, by the last layer "
+        "norm's weights."
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from peftlab.encoders.hooks import Hooks
-from peftlab.pretraining.predictions import batch_of, measure, row_losses, taught_losses
+from peftlab.pretraining.predictions import batch_of, measure, row_losses, state_moments, taught_losses
 from peftlab.pretraining.prepare import PACKED, Model, Prepared, first_model, prepare
 from peftlab.pretraining.record import pretraining_result
 from peftlab.recipe.plugins import load_plugin
@@ -186,15 +186,18 @@ def _fitting(
 
 
 def _finish(job: PretrainJob, known: Known, console: Console) -> PretrainingResult:
+    from peftlab.encoders.standardised import standardise
     from peftlab.pretraining.card import encoder_card
     from peftlab.pretraining.save import plain_model, save_encoder
 
     if known.prepared is None or known.model is None or known.held_out is None:
         raise AssertionError("called after training")
     result = pretraining_result(job, known, None)
-    save_encoder(
-        plain_model(known.model.module), known.prepared, job.folder / ENCODER, encoder_card(result, job.recipe)
-    )
+    model = plain_model(known.model.module)
+    if job.recipe.save.standardise:
+        body = getattr(model, model.base_model_prefix)
+        standardise(model, *state_moments(known.prepared, body, known.placement))
+    save_encoder(model, known.prepared, job.folder / ENCODER, encoder_card(result, job.recipe))
     write_pretraining_result(job.folder, result)
     for name in ("checkpoints", PACKED):
         shutil.rmtree(job.folder / name, ignore_errors=True)

@@ -98,3 +98,21 @@ def measure(prepared: Prepared, model: Model, placement: Placement) -> Predictab
         accuracy=right_ones / predictions,
         predictions=int(predictions),
     )
+
+
+def state_moments(prepared: Prepared, body: Any, placement: Placement) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation, [width] each, of the last states of `body` on held-out text without masks."""
+    import torch
+
+    recipe = prepared.recipe
+    ids = prepared.packed.held_out[0][: recipe.evaluation.sequences].astype(np.int64)
+    sums = torch.zeros(2, body.config.hidden_size, dtype=torch.float64)
+    body.eval()
+    with torch.inference_mode():
+        for start in range(0, len(ids), recipe.evaluation.batch_size):
+            given = torch.from_numpy(ids[start : start + recipe.evaluation.batch_size]).to(placement.device)
+            states = body(input_ids=given).last_hidden_state.flatten(0, 1).double().cpu()
+            sums += torch.stack([states.sum(0), states.square().sum(0)])
+    mean, square = sums / ids.size
+    deviation = (square - mean.square()).clamp(min=1e-12).sqrt()
+    return mean.float().to(placement.device), deviation.float().to(placement.device)

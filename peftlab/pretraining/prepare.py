@@ -113,6 +113,10 @@ def first_model(prepared: Prepared, say: Callable[[str], None], precision: str) 
         masked: Any = model.module
         known = take_over(masked.model, tokenizer.get_vocab(), donor.folder, recipe.architecture.start_layers)
         say(f"layers and {known:,} of {len(tokenizer):,} embeddings start from {donor.used}")
+    if recipe.save.standardise:
+        from peftlab.encoders.standardised import check_standardisable
+
+        check_standardisable(model.module.config.model_type)
     if prepared.teacher is not None:
         import torch
 

@@ -110,6 +110,10 @@ class Save(Record):
     pooling: Literal["mean", "cls", "native"] = "mean"
     """Pooling that `encoder.pooling = "auto"` will take. An encoder trained on masks alone has no use for its first
     token, so `mean` suits it; `native` states none."""
+    standardise: bool = False
+    """Give each dimension of the last hidden states mean 0 and variance 1 over the held-out text, by the weights of the
+    last layer norm: heads and adapters learn faster on such states. What the language-model head says stays the same.
+    """
 
 
 class PretrainRecipe(BaseModel):

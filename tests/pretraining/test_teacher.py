@@ -64,6 +64,29 @@ def test_the_states_come_nearer_to_those_of_the_teacher_which_is_left_as_it_was(
     assert before == {path.name: path.read_bytes() for path in teacher.iterdir() if path.is_file()}
 
 
+def test_the_saved_states_are_standardised_where_asked(
+    student: Path, pretrain_recipe: Callable[..., Path], tiny_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Against the same run without: the same encoder but for each dimension's place and scale."""
+    from transformers import AutoModel
+
+    recipe, states = pretrain_recipe(taught(student, tiny_encoder("bert")), new=False), {}
+    ids = torch.randint(5, 60, (40, 16), generator=torch.Generator().manual_seed(0))
+    for asked in ("false", "true"):
+        run = tmp_path / asked
+        assert main([str(recipe), f"run.dir={run}", "train.max_steps=3", f"save.standardise={asked}"]) == 0
+        model = AutoModel.from_pretrained(run / "encoder", local_files_only=True).eval()
+        with torch.inference_mode():
+            states[asked] = model(input_ids=ids).last_hidden_state.flatten(0, 1).double()
+    plain, moved = states["false"], states["true"]
+    again = (plain - plain.mean(0)) / plain.std(0) * moved.std(0) + moved.mean(0)
+
+    assert float((again - moved).abs().max()) < 1e-4
+    assert float((moved.std(0) - 1).abs().mean()) < float((plain.std(0) - 1).abs().mean())
+    card = (tmp_path / "true" / "encoder" / "README.md").read_text(encoding="utf-8")
+    assert "has mean 0 and variance 1 over the held-out text" in card
+
+
 def test_a_teacher_that_reads_other_pieces_is_refused(
     student: Path,
     pretrain_recipe: Callable[..., Path],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from task_runs import train_whole_and_stopped, write_rows
+from task_runs import task_recipe, train_whole_and_stopped, write_rows, write_splits
 
 from peftlab import predict, train
 from peftlab.data.match_rows import Candidates, MatchSplit, false_negatives
@@ -43,29 +43,20 @@ def pair_rows(rows: int, start: int) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of train, validation and test pairs."""
-    folder = tmp_path_factory.mktemp("pairs")
-    for split, rows, start in (("train", 56, 0), ("validation", 16, 100), ("test", 20, 200)):
-        write_rows(folder / f"{split}.jsonl", pair_rows(rows, start))
-    return folder
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a file of train, validation and test rows each."""
+    return write_splits(tmp_path_factory.mktemp("pairs"), pair_rows, (16, 20), write_rows)
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, tiny_encoder: Callable[..., Path], files: Path) -> Callable[..., Path]:
+def recipe(tmp_path: Path, tiny_encoder: Callable[..., Path], files: dict[str, Path]) -> Callable[..., Path]:
     """Return `write(method, data, task)`: the path of a recipe of matching."""
 
     def write(method: str = "lora", data: str | None = None, task: str = "") -> Path:
-        named = "\n".join(f'{split} = "{files / split}.jsonl"' for split in ("train", "validation", "test"))
+        encoder = f'name = "{tiny_encoder()}"\nmax_length = 24'
+        whole_task = f'name = "matching"\n{task}'
         path = tmp_path / f"{method}.toml"
-        path.write_text(
-            f'[encoder]\nname = "{tiny_encoder()}"\nmax_length = 24\n\n[task]\nname = "matching"\n{task}\n\n'
-            f'[data]\n{data or named}\n\n[method]\nname = "{method}"\n\n'
-            '[train]\nepochs = 4\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\n\n'
-            "[run]\ntrackers = []\ncheckpoint_every = 3\n",
-            encoding="utf-8",
-        )
-        return path
+        return task_recipe(path, files, encoder=encoder, task=whole_task, method=method, data=data)
 
     return write
 
@@ -166,7 +157,7 @@ def test_a_run_goes_on_after_a_stop_in_the_same_bits_and_predicts_as_it_was_scor
     method: str,
     recipe: Callable[..., Path],
     tmp_path: Path,
-    files: Path,
+    files: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -186,7 +177,7 @@ def test_a_run_goes_on_after_a_stop_in_the_same_bits_and_predicts_as_it_was_scor
     candidates = tmp_path / "candidates.txt"
     candidates.write_text("".join(f"{answer}\n" for answer in FAQ.values()), encoding="utf-8")
     capsys.readouterr()
-    arguments = [str(whole), str(files / "test.jsonl"), "--against", str(candidates), "--json"]
+    arguments = [str(whole), str(files["test"]), "--against", str(candidates), "--json"]
     assert predict.main(arguments) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     scored = [json.loads(line) for line in (whole / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]

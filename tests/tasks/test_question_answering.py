@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from task_runs import train_whole_and_stopped, write_rows
+from task_runs import task_recipe, train_whole_and_stopped, write_rows, write_splits
 
 from peftlab import check, predict
 from peftlab.data.passages.generate import generate_questions
@@ -68,28 +68,20 @@ def write_squad(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("questions")
-    for split, rows, start in (("train", 56, 0), ("validation", 16, 100), ("test", 20, 200)):
-        write_squad(folder / f"{split}.json", question_rows(rows, start))
-    return folder
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a file of train, validation and test rows each."""
+    return write_splits(tmp_path_factory.mktemp("questions"), question_rows, (16, 20), write_squad, ".json")
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, tiny_encoder: Callable[..., Path], files: Path) -> Callable[..., Path]:
+def recipe(tmp_path: Path, tiny_encoder: Callable[..., Path], files: dict[str, Path]) -> Callable[..., Path]:
     """Return `write(method, data, length)`: the path of a recipe of question answering."""
 
     def write(method: str = "lora", data: str | None = None, length: int = 16) -> Path:
-        named = "\n".join(f'{split} = "{files / split}.json"' for split in ("train", "validation", "test"))
+        encoder = f'name = "{tiny_encoder()}"\nmax_length = {length}'
+        task = 'name = "question_answering"'
         path = tmp_path / f"{method}.toml"
-        path.write_text(
-            f'[encoder]\nname = "{tiny_encoder()}"\nmax_length = {length}\n\n'
-            f'[task]\nname = "question_answering"\n\n[data]\n{data or named}\n\n[method]\nname = "{method}"\n\n'
-            '[train]\nepochs = 4\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\n\n'
-            "[run]\ntrackers = []\ncheckpoint_every = 3\n",
-            encoding="utf-8",
-        )
-        return path
+        return task_recipe(path, files, encoder=encoder, task=task, method=method, data=data)
 
     return write
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from task_runs import train_whole_and_stopped, write_rows
+from task_runs import task_recipe, train_whole_and_stopped, write_rows, write_splits
 
 from peftlab import check, predict, train
 from peftlab.data.reviews.generate import generate_reviews
@@ -36,29 +36,20 @@ def valued_rows(rows: int, start: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("values")
-    for split, rows, start in (("train", 56, 0), ("validation", 15, 100), ("test", 20, 200)):
-        write_rows(folder / f"{split}.jsonl", valued_rows(rows, start))
-    return folder
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a file of train, validation and test rows each."""
+    return write_splits(tmp_path_factory.mktemp("values"), valued_rows, (15, 20), write_rows)
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, tiny_encoder: Callable[..., Path], files: Path) -> Callable[..., Path]:
+def recipe(tmp_path: Path, tiny_encoder: Callable[..., Path], files: dict[str, Path]) -> Callable[..., Path]:
     """Return `write(method, data, pooling)`: the path of a recipe of regression."""
 
     def write(method: str = "lora", data: str | None = None, pooling: str = "mean") -> Path:
-        named = "\n".join(f'{split} = "{files / split}.jsonl"' for split in ("train", "validation", "test"))
+        encoder = f'name = "{tiny_encoder()}"\npooling = "{pooling}"\nmax_length = 24'
+        task = 'name = "regression"\nspan = [0, 5]'
         path = tmp_path / f"{method}.toml"
-        path.write_text(
-            f'[encoder]\nname = "{tiny_encoder()}"\npooling = "{pooling}"\nmax_length = 24\n\n'
-            f'[task]\nname = "regression"\nspan = [0, 5]\n\n[data]\n{data or named}\n\n'
-            f'[method]\nname = "{method}"\n\n'
-            '[train]\nepochs = 4\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\n\n'
-            "[run]\ntrackers = []\ncheckpoint_every = 3\n",
-            encoding="utf-8",
-        )
-        return path
+        return task_recipe(path, files, encoder=encoder, task=task, method=method, data=data)
 
     return write
 
@@ -68,7 +59,7 @@ def test_a_run_goes_on_after_a_stop_in_the_same_bits_and_predicts_as_it_was_scor
     method: str,
     recipe: Callable[..., Path],
     tmp_path: Path,
-    files: Path,
+    files: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -82,7 +73,7 @@ def test_a_run_goes_on_after_a_stop_in_the_same_bits_and_predicts_as_it_was_scor
     assert result.round_trip.max_logit_difference == 0.0
     assert tuple(result.metrics.test) == METRICS
     capsys.readouterr()
-    assert predict.main([str(whole), str(files / "test.jsonl"), "--json"]) == 0
+    assert predict.main([str(whole), str(files["test"]), "--json"]) == 0
     told = [json.loads(line)["value"] for line in capsys.readouterr().out.splitlines()]
     scored = [json.loads(line) for line in (whole / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert told == pytest.approx([row["value"] for row in scored], abs=1e-5)

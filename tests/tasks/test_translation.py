@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from task_runs import train_whole_and_stopped, write_rows
+from task_runs import task_recipe, train_whole_and_stopped, write_rows, write_splits
 
 from peftlab import export, predict, train
 from peftlab.encoders.load import load_tokenizer
@@ -37,30 +37,20 @@ def pair_rows(rows: int, start: int) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of train, validation and test pairs."""
-    folder = tmp_path_factory.mktemp("sentences")
-    for split, rows, start in (("train", 56, 0), ("validation", 12, 100), ("test", 16, 200)):
-        write_rows(folder / f"{split}.jsonl", pair_rows(rows, start))
-    return folder
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a file of train, validation and test rows each."""
+    return write_splits(tmp_path_factory.mktemp("sentences"), pair_rows, (12, 16), write_rows)
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, tiny_encoder: Callable[..., Path], files: Path) -> Callable[..., Path]:
+def recipe(tmp_path: Path, tiny_encoder: Callable[..., Path], files: dict[str, Path]) -> Callable[..., Path]:
     """Return `write(method, data, task, encoder)`: the path of a recipe of translation."""
 
     def write(method: str = "lora", data: str | None = None, task: str = "", encoder: Path | None = None) -> Path:
-        named = "\n".join(f'{split} = "{files / split}.jsonl"' for split in ("train", "validation", "test"))
+        reads = f'name = "{encoder or tiny_encoder()}"\nmax_length = 24'
+        whole_task = f'name = "translation"\nmax_target_length = 12\nbeams = 2\n{task}'
         path = tmp_path / f"{method}.toml"
-        path.write_text(
-            f'[encoder]\nname = "{encoder or tiny_encoder()}"\nmax_length = 24\n\n'
-            f'[task]\nname = "translation"\nmax_target_length = 12\nbeams = 2\n{task}\n\n'
-            f'[data]\n{data or named}\n\n[method]\nname = "{method}"\n\n'
-            '[train]\nepochs = 4\nbatch_size = 8\nprecision = "fp32"\nthreads = 1\n\n'
-            "[run]\ntrackers = []\ncheckpoint_every = 3\n",
-            encoding="utf-8",
-        )
-        return path
+        return task_recipe(path, files, encoder=reads, task=whole_task, method=method, data=data)
 
     return write
 
@@ -112,7 +102,7 @@ def test_a_run_goes_on_after_a_stop_in_the_same_bits_and_predicts_as_it_was_scor
     method: str,
     recipe: Callable[..., Path],
     tmp_path: Path,
-    files: Path,
+    files: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -132,7 +122,7 @@ def test_a_run_goes_on_after_a_stop_in_the_same_bits_and_predicts_as_it_was_scor
     assert result.metrics.test.keys() == {"bleu", "chrf", f"{COPY}bleu", f"{COPY}chrf"}
     assert "case:lc" in result.facts["bleu"]
     capsys.readouterr()
-    assert predict.main([str(whole), str(files / "test.jsonl"), "--json"]) == 0
+    assert predict.main([str(whole), str(files["test"]), "--json"]) == 0
     told = [json.loads(line)["target"] for line in capsys.readouterr().out.splitlines()]
     scored = [json.loads(line) for line in (whole / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert told == [row["target"] for row in scored]
