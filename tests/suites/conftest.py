@@ -7,34 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_recipe_text import tiny_recipe_text
 
 from peftlab import train
 from peftlab.suites.execute import Ended, never
 from peftlab.suites.orders import Order
 
-RECIPE = """\
-[encoder]
-name = "{encoder}"
-pooling = "mean"
-max_length = 32
-
-[task]
-name = "classification"
-
-[data]
-train = "{tickets}/train.jsonl"
-validation = "{tickets}/validation.jsonl"
-test = "{tickets}/test.jsonl"
-
-[method]
-name = "head"
-
-[train]
-epochs = 3
-batch_size = 8
-precision = "fp32"
-threads = 1
-"""
 SUITE = """\
 name = "tiny"
 title = "Tiny suite"
@@ -51,7 +29,7 @@ def write_suite(tiny_encoder: Callable[..., Path], tiny_tickets: Callable[..., P
 
     def write(folder: Path, more: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        recipe = RECIPE.format(encoder=tiny_encoder(), tickets=tiny_tickets())
+        recipe = tiny_recipe_text(tiny_encoder(), tiny_tickets(), epochs=3)
         (folder / "base.toml").write_text(recipe, encoding="utf-8")
         path = folder / "tiny.toml"
         path.write_text(SUITE + more, encoding="utf-8")
