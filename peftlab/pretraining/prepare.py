@@ -109,14 +109,14 @@ def first_model(prepared: Prepared, say: Callable[[str], None], precision: str) 
 
     recipe, tokenizer, donor = prepared.recipe, prepared.tokenizer, prepared.donor
     model = build(recipe, prepared.files, vocabulary=len(tokenizer), padding=tokenizer.pad_token_id)
+    masked: Any = model.module
     if donor is not None:
-        masked: Any = model.module
         known = take_over(masked.model, tokenizer.get_vocab(), donor.folder, recipe.architecture.start_layers)
         say(f"layers and {known:,} of {len(tokenizer):,} embeddings start from {donor.used}")
     if recipe.save.standardise:
         from peftlab.encoders.standardised import check_standardisable
 
-        check_standardisable(model.module.config.model_type)
+        check_standardisable(masked.config.model_type)
     if prepared.teacher is not None:
         import torch
 
