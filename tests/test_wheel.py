@@ -39,9 +39,36 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python.parent
 
 
-def test_the_flagship_recipe_trains_on_the_bundled_encoder(installed: Path, tmp_path: Path) -> None:
-    words = ("data.train_rows=64", "train.max_steps=2", "evaluation.score_test=false", "run.dir=done")
-    assert run(installed / "peftlab", "train", "lora_rbt3", *words, where=tmp_path).strip().endswith("done")
+RECIPE = """\
+[encoder]
+name = "hfl/rbt3"
+stand_in = "bundled:mini-zh"
+max_length = 16
+
+[task]
+name = "classification"
+
+[data]
+train = "rows.csv"
+validation = "rows.csv"
+test = "rows.csv"
+
+[method]
+name = "lora"
+
+[train]
+max_steps = 2
+"""
+
+
+def test_the_bundled_encoder_and_the_recipes_are_found(installed: Path, tmp_path: Path) -> None:
+    """A shipped recipe is checked by its name, and one of the user's is trained on the encoder."""
+    assert "lora_rbt3" in run(installed / "peftlab", "list", "recipes", where=tmp_path)
+    run(installed / "peftlab", "check", "lora_rbt3", where=tmp_path)
+    (tmp_path / "own.toml").write_text(RECIPE, encoding="utf-8")
+    rows = "".join(f"第{number}单快递到了吗,物流\n第{number}单怎么退款,支付\n" for number in range(8))
+    (tmp_path / "rows.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    assert run(installed / "peftlab", "train", "own.toml", "run.dir=done", where=tmp_path).strip().endswith("done")
     result = json.loads((tmp_path / "done" / "result.json").read_text(encoding="utf-8"))
     where = run(installed / "python", "-c", "import peftlab; print(peftlab.__file__)", where=tmp_path)
 
