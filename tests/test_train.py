@@ -123,8 +123,10 @@ def test_a_stand_in_is_announced_everywhere(
     said = capsys.readouterr().err
     result = read_result(run)
 
+    box = " ".join(line.strip("│ ") for line in said.splitlines() if line.startswith("│"))
     assert "STAND-IN ENCODER" in said
-    assert "hfl/rbt3" in said
+    assert box.startswith("hfl/rbt3 cannot be reached (ConnectionError). This run uses its stand-in")
+    assert box.endswith("its figures say nothing of hfl/rbt3.")
     assert result.stand_in
     assert (result.encoder.requested, result.encoder.used) == ("hfl/rbt3", str(tiny_encoder()))
     card = (run / "README.md").read_text(encoding="utf-8")

@@ -155,7 +155,8 @@ def _announce(found: Found, console: Console) -> None:
             f"[bold]{files.requested}[/bold] cannot be reached ({files.reason}).\nThis run uses its stand-in "
             f"[bold]{files.used}[/bold]: its figures say nothing of {files.requested}."
         )
-        console.print(Panel(text, title="STAND-IN ENCODER", border_style="bold yellow", expand=False))
+        panel = Panel(text, title="STAND-IN ENCODER", border_style="bold yellow", expand=False)
+        console.print(panel, soft_wrap=False)  # a console that leaves lines whole would cut them at the border
     elif files is not None:
         console.print(f"encoder {files.used} from {files.folder}")
     shown = (splits.train, *([splits.validation] if found.validates else []), splits.test)
