@@ -8,13 +8,12 @@ such a layer is one step of the gradient, as in `lora_product`; its small matric
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from peftlab.training.masks import MaskSource, masked
+from peftlab.training.masks import MaskSource, masked, row_blocks
 
 _BLOCK_VALUES = 200_000
 """Values of a block: 0.4 MB in bf16, so that a block and its mask fit the second-level cache of a server's core."""
@@ -111,7 +110,7 @@ class _HalfLoraLinear(torch.autograd.Function):
         """Return [rows, d_out]. half: [rows, d_in]; a: [r, d_in]; b: [d_out, r]; `scale` includes dropout's."""
         a, b = a.to(torch.bfloat16), (b * scale).to(torch.bfloat16)
         inner = half.new_empty(len(half), len(a))
-        for rows in _blocks(half):
+        for rows in row_blocks(half, _BLOCK_VALUES):
             torch.mm(masked(half[rows], kept[rows]), a.t(), out=inner[rows])
         y = nn.functional.linear(half, weight, bias)
         y.addmm_(inner, b.t())
@@ -128,7 +127,7 @@ class _HalfLoraLinear(torch.autograd.Function):
         b_gradient = (inner.t() @ outer).float().mul_(ctx.scale).t().contiguous()
         a_gradient = torch.zeros(a.shape)
         x_gradient = torch.empty_like(half) if ctx.needs_input_grad[0] else None
-        for rows in _blocks(half):
+        for rows in row_blocks(half, _BLOCK_VALUES):
             part = inner_gradient[rows]
             a_gradient += part.t() @ masked(half[rows], kept[rows])
             if x_gradient is not None:
@@ -136,13 +135,6 @@ class _HalfLoraLinear(torch.autograd.Function):
         if x_gradient is not None:
             x_gradient.addmm_(outer, weight)
         return x_gradient, None, None, None, a_gradient, b_gradient, None, None
-
-
-def _blocks(values: Tensor) -> Iterator[slice]:
-    """Yield slices that go through the rows of `values`."""
-    height = max(1, _BLOCK_VALUES // values.shape[1])
-    for start in range(0, len(values), height):
-        yield slice(start, min(start + height, len(values)))
 
 
 def half_lora_linear(module: Any, frozen: HalfWeight, x: Tensor, states: HalfStates, source: MaskSource) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peftlab.training.masks import MaskSource, as_numbers
+from peftlab.training.masks import MaskSource, as_numbers, row_blocks
 
 _BLOCK_VALUES = 100_000
 """Values of a block: 0.4 MB in fp32, so that a block and its mask fit the second-level cache of a server's core."""
@@ -55,7 +55,7 @@ class _LoraLinear(torch.autograd.Function):
         rank, scaled = len(a), b * ctx.scale
         inner_gradient = outer.new_empty(len(outer), rank)
         b_gradient = torch.zeros_like(b.t())
-        for rows in _blocks(outer):
+        for rows in row_blocks(outer, _BLOCK_VALUES):
             torch.mm(outer[rows], scaled, out=inner_gradient[rows])
             b_gradient.addmm_(inner[rows, :rank].t(), outer[rows])
         a_gradient = torch.zeros_like(a)
@@ -70,17 +70,10 @@ class _LoraLinear(torch.autograd.Function):
         return x_gradient, None, None, a_gradient, b_gradient.t().mul(ctx.scale).contiguous(), None, None
 
 
-def _blocks(values: Tensor) -> Iterator[slice]:
-    """Yield slices that go through the rows of `values`."""
-    height = max(1, _BLOCK_VALUES // values.shape[1])
-    for start in range(0, len(values), height):
-        yield slice(start, min(start + height, len(values)))
-
-
 def _masks(values: Tensor, kept: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield blocks of rows, each with `kept` of these rows as 0 and 1: a tensor to write into, until the next block."""
     numbers: Tensor | None = None
-    for rows in _blocks(values):
+    for rows in row_blocks(values, _BLOCK_VALUES):
         numbers = torch.empty_like(values[rows]) if numbers is None else numbers
         yield rows, as_numbers(kept[rows], numbers[: rows.stop - rows.start])
 

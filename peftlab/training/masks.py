@@ -9,6 +9,7 @@ values under one threshold are correlated by at most 1 / (4 * 256^2 p (1 - p)), 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,13 @@ def as_numbers(kept: Tensor, target: Tensor) -> Tensor:
     """Write `kept` as 0 and 1 into `target`, fp32, contiguous and of the same shape, and return it."""
     np.copyto(target.numpy(), kept.numpy())  # three times as fast as torch's conversion
     return target
+
+
+def row_blocks(values: Tensor, most: int) -> Iterator[slice]:
+    """Yield slices that go through the rows of `values` [rows, width], each of about `most` values, a row at least."""
+    height = max(1, most // values.shape[1])
+    for start in range(0, len(values), height):
+        yield slice(start, min(start + height, len(values)))
 
 
 def masked(values: Tensor, kept: Tensor) -> Tensor:
