@@ -27,6 +27,7 @@ from peftlab.runs.pretraining_result import (
     PretrainingResult,
     write_pretraining_result,
 )
+from peftlab.training.announce import announce_stand_in
 from peftlab.training.checkpoints import Progress, saved_progress
 from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
@@ -89,6 +90,9 @@ def run_pretraining(job: PretrainJob, console: Console) -> PretrainingResult | N
     try:
         with accelerator.main_process_first():
             known.prepared = prepare(recipe, job.folder, say)
+        files = known.prepared.files
+        if files is not None and files.is_stand_in:
+            known.notes.append(announce_stand_in(files, console))
         told: dict[str, str | float | int] = {"recipe": recipe.name, "seed": recipe.train.seed}
         _solve(job, known, console, say, start_trackers(accelerator, recipe.run, told))
         accelerator.end_training()

@@ -19,6 +19,7 @@ from peftlab.runs.files import write_text
 from peftlab.runs.folder import now, write_environment
 from peftlab.runs.model_record import RECIPE
 from peftlab.runs.result import FILE_NAME, read_result
+from peftlab.training.announce import announce_stand_in
 from peftlab.training.ceilings import check_kept
 from peftlab.training.checkpoints import saved_progress
 from peftlab.training.clock import Clock
@@ -147,16 +148,9 @@ def _write_start(job: Job) -> None:
 
 def _announce(found: Found, console: Console) -> None:
     """Say what the run uses; a stand-in in a box that cannot be missed."""
-    from rich.panel import Panel
-
     files, splits = found.files, found.splits
     if files is not None and files.is_stand_in:
-        text = (
-            f"[bold]{files.requested}[/bold] cannot be reached ({files.reason}).\nThis run uses its stand-in "
-            f"[bold]{files.used}[/bold]: its figures say nothing of {files.requested}."
-        )
-        panel = Panel(text, title="STAND-IN ENCODER", border_style="bold yellow", expand=False)
-        console.print(panel, soft_wrap=False)  # a console that leaves lines whole would cut them at the border
+        announce_stand_in(files, console)
     elif files is not None:
         console.print(f"encoder {files.used} from {files.folder}")
     shown = (splits.train, *([splits.validation] if found.validates else []), splits.test)

@@ -186,6 +186,22 @@ def test_every_architecture_is_continued(
     assert (result.status, result.steps) == ("ok", 3)
 
 
+def test_a_stand_in_is_announced_and_kept_in_the_notes(
+    pretrain_recipe: Callable[..., Path],
+    tiny_encoder: Callable[..., Path],
+    tmp_path: Path,
+    no_hub: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sections = f'[encoder]\nname = "hfl/rbt3"\nstand_in = "{tiny_encoder("bert")}"\n\n[masking]\nwhole_words = "off"'
+    run = tmp_path / "run"
+    assert main([str(pretrain_recipe(sections, new=False)), f"run.dir={run}", "--steps", "2"]) == 0
+
+    assert "STAND-IN ENCODER" in capsys.readouterr().err
+    said = "hfl/rbt3 cannot be reached (ConnectionError). This run uses its stand-in"
+    assert [note for note in read_pretraining_result(run).notes if note.startswith(said)]
+
+
 @pytest.mark.slow
 def test_the_shipped_recipe_runs_on_the_built_in_text(tmp_path: Path) -> None:
     """Twenty steps, as CI runs them."""
