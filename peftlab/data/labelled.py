@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.data.checks import Finding, find_problems
-from peftlab.data.examples import Example, Parsed, parse_table
-from peftlab.data.report import data_report
+from peftlab.data.checked import checked_rows
+from peftlab.data.checks import Finding
+from peftlab.data.examples import Example, parse_table
 from peftlab.data.rows import Split, SplitName, Splits
 from peftlab.data.sources import SPLITS, find_source
-from peftlab.data.splits import draw, split_off
 from peftlab.errors import DataError
 from peftlab.recipe.records import Data
 from peftlab.runs.files import write_json
@@ -55,73 +55,26 @@ def load_labelled(
         split: parse_table(table, multi_label=multi_label, separator=data.label_separator)
         for split, table in source.tables.items()
     }
-    rows, split_record = complete(data, parsed, seed=seed, multi_label=multi_label)
-    lengths = _token_lengths(rows, token_lengths)
-    unusable = {split: part.unusable for split, part in parsed.items()}
-    findings = find_problems(
-        rows, unusable, data.checks, multi_label=multi_label, lengths=lengths, max_length=max_length
-    )
-    names = tuple(sorted({label for examples in rows.values() for row in examples for label in row.labels}))
-    used, used_lengths = rows, lengths
-    if data.train_rows is not None:
-        drawn = draw(rows["train"], data.train_rows, seed=seed)
-        used = rows | {"train": [rows["train"][index] for index in drawn]}
-        used_lengths = lengths | {"train": lengths["train"][drawn]} if lengths is not None else None
-    fingerprint = _fingerprint(used)
-    report = data_report(
-        source=source,
-        parsed=parsed,
-        rows=used,
-        train_of=len(rows["train"]),
-        findings=findings,
-        label_names=names,
-        multi_label=multi_label,
-        split_record=split_record,
-        lengths=used_lengths,
+    found = checked_rows(
+        source,
+        parsed,
+        data,
+        seed=seed,
+        labels="many" if multi_label else "one",
+        row_lengths=partial(_row_lengths, token_lengths) if token_lengths is not None else None,
         max_length=max_length,
-        fingerprint=fingerprint,
     )
+    fingerprint, names = _fingerprint(found.rows), found.label_names
+    report = found.report | {"fingerprint": fingerprint}
     if report_path is not None:
         write_json(report_path, report)
-    stop_at(findings, report_path)
-    train, validation, test = (_encode(split, used[split], names, multi_label=multi_label) for split in SPLITS)
+    stop_at(found.findings, report_path)
+    train, validation, test = (_encode(split, found.rows[split], names, multi_label=multi_label) for split in SPLITS)
     return Splits(train, validation, test, names, multi_label, source.description, fingerprint, report)
 
 
-def complete(
-    data: Data, parsed: Mapping[SplitName, Parsed], *, seed: int, multi_label: bool
-) -> tuple[dict[SplitName, Sequence[Example]], dict[str, Any]]:
-    """Return the rows of all three splits and how they came about; splits that are not given come off train."""
-    rows: dict[SplitName, Sequence[Example]] = {split: part.examples for split, part in parsed.items()}
-    missing = [split for split in SPLITS if split not in rows]
-    record: dict[str, Any] = {"given": list(parsed), "made": missing}
-    if missing:
-        shares = dict(zip(SPLITS, data.split, strict=True))
-        if abs(sum(data.split) - 1.0) > 1e-6 or not all(shares[split] > 0 for split in ("train", *missing)):
-            lacking = " and ".join(missing)
-            raise DataError(
-                f"data.split: {list(data.split)} cannot be used; expected shares of train, validation and test that "
-                f"add up to 1, those of train and {lacking} above 0, as {lacking} must be split off train"
-            )
-        split_seed = seed if data.split_seed is None else data.split_seed
-        parts = split_off(rows["train"], missing, shares=shares, seed=split_seed, multi_label=multi_label)
-        rows.update(parts.rows)
-        record |= {
-            "seed": split_seed,
-            "shares": list(data.split),
-            "stratified_by": "set of labels" if multi_label else "label",
-            "kept_in_train": dict(parts.kept_in_train),
-        }
-    return {split: rows[split] for split in SPLITS}, record
-
-
-def _token_lengths(rows: Rows, token_lengths: TokenLengths | None) -> dict[SplitName, NDArray[np.int64]] | None:
-    if token_lengths is None:
-        return None
-    return {
-        split: np.asarray(token_lengths([row.text for row in examples], _pairs(examples)), np.int64)
-        for split, examples in rows.items()
-    }
+def _row_lengths(token_lengths: TokenLengths, rows: Sequence[Example]) -> NDArray[np.int64]:
+    return np.asarray(token_lengths([row.text for row in rows], _pairs(rows)), np.int64)
 
 
 def _pairs(rows: Sequence[Example]) -> list[str] | None:

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.candidates import read_candidates
+from peftlab.data.checked import CheckedRows
 from peftlab.data.examples import Example, text_key
 from peftlab.data.labelled import load_labelled, stop_at
 from peftlab.data.match_rows import Candidates, MatchSplit, MatchSplits, fingerprint
 from peftlab.data.readers import LISTED
 from peftlab.data.rows import Split, SplitName, Splits
 from peftlab.data.sources import SPLITS, Source, find_file, find_source
-from peftlab.data.text_pairs import CheckedPairs, Reading, TokenLengths, check_pairs, second
+from peftlab.data.text_pairs import Reading, TokenLengths, check_pairs, second
 from peftlab.errors import DataError
 from peftlab.recipe.records import Data
 from peftlab.runs.files import write_json
@@ -46,7 +47,7 @@ def _pair_splits(
     candidates: str | None,
     reading: Reading,
     source: Source,
-    found: CheckedPairs,
+    found: CheckedRows,
 ) -> MatchSplits:
     rows, report = found.rows, found.report
     if reading.report_path is not None:

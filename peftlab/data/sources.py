@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peftlab.data.readers import Role, Table, read_table, require_columns, table_of_values
+from peftlab.data.readers import Role, Table, read_table
 from peftlab.data.rows import SplitName
 from peftlab.errors import DataError
 from peftlab.recipe.records import Data
@@ -174,26 +174,23 @@ def _not_found(name: str) -> str:
 
 def _from_builtin(name: str, wanted: Mapping[Role, str]) -> Source:
     from peftlab.data.relations import generate as relations
+    from peftlab.data.synthetic import built_in_tables
 
     if name == relations.NAME:
-        made = relations.relation_tables(wanted)
-        said = {"synthetic": True, "language": "en", "about": relations.DESCRIPTION}
-        return Source(made, describe(name, "builtin", made) | said, (f"{name} is a synthetic set made by peftlab",))
+        return relations.relation_source(wanted)
     if name not in BUILTIN:
         known = ", ".join((*BUILTIN, relations.NAME))
         raise DataError(f'data.source: no built-in set "{name}"; the built-in sets are {known}')
     from peftlab.data.tickets import generate
 
-    require_columns(name, ("id", "text", "label"), wanted)
     language: Any = BUILTIN[name]
-    tickets = generate.generate_tickets(language)
-    tables = {}
-    for split in SPLITS:
-        rows = [ticket for ticket in tickets if ticket.split == split]
-        # The true label stays behind: training must not see it.
-        fields = {"id": [t.id for t in rows], "text": [t.text for t in rows], "label": [t.label for t in rows]}
-        roles: dict[Role, str] = {**wanted, "id": wanted.get("id", "id")}
-        tables[split] = table_of_values(split, name, {role: fields[column] for role, column in roles.items()})
+    # The true label stays behind: training must not see it.
+    fields: Mapping[str, Callable[[generate.Ticket], object]] = {
+        "id": lambda one: one.id,
+        "text": lambda one: one.text,
+        "label": lambda one: one.label,
+    }
+    tables = built_in_tables(name, generate.generate_tickets(language), fields, wanted)
     ceiling = generate.ceiling(language)
     about = {"synthetic": True, "language": language, "about": generate.DESCRIPTION[language], "ceiling": ceiling}
     note = f"{name} is a synthetic set made by peftlab; no classifier can expect more than {ceiling:.1%} test accuracy"

@@ -13,15 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.data.checks import find_problems
+from peftlab.data.checked import checked_rows
 from peftlab.data.conll import read_tagged
 from peftlab.data.examples import Example, Parsed, Unusable, text_key
-from peftlab.data.labelled import complete, stop_at
+from peftlab.data.labelled import stop_at
 from peftlab.data.readers import LISTED, Role, Table
-from peftlab.data.report import data_report
 from peftlab.data.rows import SplitName
-from peftlab.data.sources import SPLITS, Reading, find_source
-from peftlab.data.splits import draw
+from peftlab.data.sources import Reading, find_source
 from peftlab.data.tag_schemes import Scheme, find_scheme, misplaced, split_tag, tag_names, to_iob2
 from peftlab.errors import DataError
 from peftlab.recipe.records import Data
@@ -87,38 +85,23 @@ def load_tagged(
         split: {place: (t, to_iob2(g, found)) for place, (t, g) in rows.items()} for split, rows in raw.items()
     }
     parsed = {split: _parsed(table, sentences[split]) for split, table in source.tables.items()}
-    rows, split_record = complete(data, parsed, seed=seed, multi_label=True)
-    findings = find_problems(
-        rows, {split: part.unusable for split, part in parsed.items()}, data.checks, multi_label=True
-    )
-    types = sorted({label for examples in rows.values() for row in examples for label in row.labels})
-    used = rows
-    if data.train_rows is not None:
-        used = rows | {"train": [rows["train"][i] for i in draw(rows["train"], data.train_rows, seed=seed)]}
+    checked = checked_rows(source, parsed, data, seed=seed, labels="many")
     # By the row itself: two files of one name in two folders have the same places.
     own = {id(row): sentences[split][row.place] for split, part in parsed.items() for row in part.examples}
-    made = {split: _split(split, used[split], [own[id(row)] for row in used[split]]) for split in SPLITS}
+    made = {split: _split(split, part, [own[id(row)] for row in part]) for split, part in checked.rows.items()}
     fingerprint = _fingerprint(made)
-    report = data_report(
-        source=source,
-        parsed=parsed,
-        rows=used,
-        train_of=len(rows["train"]),
-        findings=findings,
-        label_names=types,
-        multi_label=True,
-        split_record=split_record,
-        lengths=None,
-        max_length=None,
-        fingerprint=fingerprint,
-    )
+    report = checked.report | {"fingerprint": fingerprint}
     report["tag_scheme"] = found
     report["notes"] += _converted(found)
     if report_path is not None:
         write_json(report_path, report)
-    stop_at(findings, report_path)
+    stop_at(checked.findings, report_path)
     return TaggedSplits(
-        **made, tag_names=tag_names(types), source=source.description, fingerprint=fingerprint, report=report
+        **made,
+        tag_names=tag_names(checked.label_names),
+        source=source.description,
+        fingerprint=fingerprint,
+        report=report,
     )
 
 

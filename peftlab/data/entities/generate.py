@@ -11,15 +11,15 @@ from __future__ import annotations
 import random
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
-from peftlab.data.readers import Role, Table, require_columns, table_of_values
+from peftlab.data.readers import Role
 from peftlab.data.rows import SplitName
-from peftlab.data.sources import Source, describe
-from peftlab.errors import DataError
+from peftlab.data.sources import Source
+from peftlab.data.synthetic import built_in_source, built_in_tables, distinct, require_set
 
 Language = Literal["en", "zh"]
 
@@ -45,40 +45,26 @@ def generate_sentences(language: Language, seed: int = SEED) -> list[Sentence]:
     """Return all sentences, the same ones for the same seed; no sentence stands there twice."""
     book = tomllib.loads((files(__package__) / f"{language}.toml").read_text(encoding="utf-8"))
     drawn = random.Random(f"{language}-{seed}")
-    seen: set[tuple[str, ...]] = set()
-    made: list[Sentence] = []
-    for split, rows in ROWS.items():
-        number = 0
-        while number < rows:
-            held_out = split != "train" and drawn.random() < HELD_OUT_SHARE
-            tokens, tags = _sentence(book, language, drawn, held_out=held_out)
-            if tokens in seen:
-                continue
-            seen.add(tokens)
-            number += 1
-            made.append(Sentence(f"{split}-{number}", split, tokens, tags))
-    return made
+
+    def draw(split: SplitName, number: int) -> tuple[tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]]:  # noqa: ARG001
+        tokens, tags = _sentence(book, language, drawn, held_out=split != "train" and drawn.random() < HELD_OUT_SHARE)
+        return tokens, (tokens, tags)
+
+    return [Sentence(number, split, *made) for number, split, made in distinct(ROWS, draw)]
 
 
 def entity_source(name: str, wanted: Mapping[Role, str]) -> Source:
     """Return the built-in set of this name as a source; DataError for another name or a column that it lacks."""
-    if name not in SETS:
-        raise DataError(f'data.source: no built-in set "{name}" of this task; its sets are {", ".join(SETS)}')
-    require_columns(name, ("id", "tokens", "tags"), wanted)
+    require_set(name, SETS)
     language = SETS[name]
-    sentences = generate_sentences(language)
-    tables: dict[SplitName, Table] = {}
-    for split in ROWS:
-        rows = [one for one in sentences if one.split == split]
-        columns: dict[Role, Sequence[object]] = {
-            "text": [list(one.tokens) for one in rows],
-            "label": [list(one.tags) for one in rows],
-            "id": [one.id for one in rows],
-        }
-        tables[split] = table_of_values(split, name, columns)
+    fields: Mapping[str, Callable[[Sentence], object]] = {
+        "id": lambda one: one.id,
+        "tokens": lambda one: list(one.tokens),
+        "tags": lambda one: list(one.tags),
+    }
     about = f"Synthetic: made-up {language} sentences with authored names, put together by a seeded generator."
-    described = describe(name, "builtin", tables) | {"synthetic": True, "language": language, "about": about}
-    return Source(tables, described, (f"{name} is a synthetic set made by peftlab",))
+    tables = built_in_tables(name, generate_sentences(language), fields, wanted)
+    return built_in_source(name, tables, language=language, about=about)
 
 
 def _sentence(

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from peftlab.data.readers import Role, Table, require_columns, table_of_values
+from peftlab.data.readers import Role
 from peftlab.data.rows import SplitName
-from peftlab.data.sources import Source, describe
-from peftlab.errors import DataError
+from peftlab.data.sources import Source
+from peftlab.data.synthetic import built_in_source, built_in_tables, distinct, require_set
 
 SETS = ("builtin:passages-en",)
 ROWS: Mapping[SplitName, int] = {"train": 1200, "validation": 250, "test": 400}
@@ -41,46 +41,32 @@ def generate_questions(seed: int = SEED) -> list[Asked]:
     """Return all questions, the same ones for the same seed; no passage stands there twice."""
     book = tomllib.loads((files(__package__) / "en.toml").read_text(encoding="utf-8"))
     drawn = random.Random(f"en-{seed}")
-    seen: set[str] = set()
-    made: list[Asked] = []
-    for split, rows in ROWS.items():
-        number = 0
-        while number < rows:
-            held_out = split != "train" and drawn.random() < HELD_OUT_SHARE
-            context, question, answer = _asked(book, drawn, "held_out" if held_out else "asked")
-            if context not in seen:
-                seen.add(context)
-                number += 1
-                made.append(Asked(f"{split}-{number}", split, context, question, answer))
-    return made
+
+    def draw(split: SplitName, number: int) -> tuple[str, tuple[str, str, tuple[str, int] | None]]:  # noqa: ARG001
+        held_out = split != "train" and drawn.random() < HELD_OUT_SHARE
+        made = _asked(book, drawn, "held_out" if held_out else "asked")
+        return made[0], made
+
+    return [Asked(number, split, *made) for number, split, made in distinct(ROWS, draw)]
 
 
 def passage_source(name: str, wanted: Mapping[Role, str]) -> Source:
     """Return the built-in set of this whole name; DataError for another name or a column that it lacks."""
-    if name not in SETS:
-        raise DataError(f'data.source: no built-in set "{name}" of this task; its sets are {", ".join(SETS)}')
-    require_columns(name, ("id", "context", "question", "answers"), wanted)
-    found = generate_questions()
-    tables: dict[SplitName, Table] = {}
-    for split in ROWS:
-        rows = [one for one in found if one.split == split]
-        fields: dict[str, Sequence[object]] = {
-            "id": [one.id for one in rows],
-            "context": [one.context for one in rows],
-            "question": [one.question for one in rows],
-            "answers": [
-                [{"text": one.answer[0], "answer_start": one.answer[1]}] if one.answer is not None else []
-                for one in rows
-            ],
-        }
-        roles: dict[Role, str] = {**wanted, "id": wanted.get("id", "id")}
-        tables[split] = table_of_values(split, name, {role: fields[column] for role, column in roles.items()})
-    about = {
-        "synthetic": True,
-        "language": "en",
-        "about": "Synthetic: made-up passages with questions, put together by a seeded generator.",
+    require_set(name, SETS)
+    fields: Mapping[str, Callable[[Asked], object]] = {
+        "id": lambda one: one.id,
+        "context": lambda one: one.context,
+        "question": lambda one: one.question,
+        "answers": _answers,
     }
-    return Source(tables, describe(name, "builtin", tables) | about, (f"{name} is a synthetic set made by peftlab",))
+    about = "Synthetic: made-up passages with questions, put together by a seeded generator."
+    return built_in_source(
+        name, built_in_tables(name, generate_questions(), fields, wanted), language="en", about=about
+    )
+
+
+def _answers(one: Asked) -> list[dict[str, object]]:
+    return [{"text": one.answer[0], "answer_start": one.answer[1]}] if one.answer is not None else []
 
 
 def _asked(book: Mapping[str, Any], drawn: random.Random, wording: str) -> tuple[str, str, tuple[str, int] | None]:

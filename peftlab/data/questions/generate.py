@@ -10,15 +10,15 @@ from __future__ import annotations
 import random
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
-from peftlab.data.readers import Role, Table, require_columns, table_of_values
+from peftlab.data.readers import Role
 from peftlab.data.rows import SplitName
 from peftlab.data.sources import Source
-from peftlab.errors import DataError
+from peftlab.data.synthetic import built_in_source, built_in_tables, distinct, require_set
 from peftlab.recipe.records import Data
 
 Language = Literal["en", "zh"]
@@ -45,45 +45,29 @@ def generate_questions(language: Language, seed: int = SEED) -> list[Question]:
     book = tomllib.loads((files(__package__) / f"{language}.toml").read_text(encoding="utf-8"))
     drawn = random.Random(f"{language}-{seed}")
     topics: list[Mapping[str, str]] = book["topics"]
-    seen: set[str] = set()
-    made: list[Question] = []
-    for split, rows in ROWS.items():
-        for number in range(rows):
-            topic = topics[number % len(topics)]
-            text = _question(book, topic, split, drawn)
-            while text in seen:
-                text = _question(book, topic, split, drawn)
-            seen.add(text)
-            made.append(Question(f"{split}-{number + 1}", split, text, topic["answer"]))
-    return made
+
+    def draw(split: SplitName, number: int) -> tuple[str, tuple[str, str]]:
+        topic = topics[number % len(topics)]
+        text = _question(book, topic, split, drawn)
+        return text, (text, topic["answer"])
+
+    return [Question(number, split, *made) for number, split, made in distinct(ROWS, draw)]
 
 
 def question_source(data: Data) -> Source:
     """Return the built-in set that `data` names as a source; DataError for another name or a column that it lacks."""
     name = data.source or ""
-    if name not in SETS:
-        raise DataError(f'data.source: no built-in set "{name}" of this task; its sets are {", ".join(SETS)}')
+    require_set(name, SETS)
     wanted: dict[Role, str] = {"text": data.text, "pair": data.pair or "pair"}
-    require_columns(name, ("id", "text", "pair"), wanted | ({"id": data.id} if data.id is not None else {}))
-    questions = generate_questions(SETS[name])
-    tables: dict[SplitName, Table] = {}
-    for split in ROWS:
-        rows = [one for one in questions if one.split == split]
-        fields = {"text": [one.text for one in rows], "pair": [one.answer for one in rows]}
-        columns: dict[Role, Sequence[object]] = {role: fields[column] for role, column in wanted.items()}
-        tables[split] = table_of_values(split, name, columns | {"id": [one.id for one in rows]})
-    described = {
-        "requested": name,
-        "used": "builtin",
-        "files": [
-            {"split": split, "path": table.location, "rows": len(table), "sha256": table.sha256}
-            for split, table in tables.items()
-        ],
-        "synthetic": True,
-        "language": SETS[name],
-        "about": "Synthetic: made-up questions of customers with their answers, put together by a seeded generator.",
+    wanted |= {"id": data.id} if data.id is not None else {}
+    fields: Mapping[str, Callable[[Question], object]] = {
+        "id": lambda one: one.id,
+        "text": lambda one: one.text,
+        "pair": lambda one: one.answer,
     }
-    return Source(tables, described, (f"{name} is a synthetic set made by peftlab",))
+    about = "Synthetic: made-up questions of customers with their answers, put together by a seeded generator."
+    tables = built_in_tables(name, generate_questions(SETS[name]), fields, wanted)
+    return built_in_source(name, tables, language=SETS[name], about=about)
 
 
 def _question(book: Mapping[str, Any], topic: Mapping[str, str], split: SplitName, drawn: random.Random) -> str:

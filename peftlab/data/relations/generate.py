@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from peftlab.data.readers import Role, Table, require_columns, table_of_values
+from peftlab.data.readers import Role
 from peftlab.data.rows import SplitName
+from peftlab.data.sources import Source
+from peftlab.data.synthetic import built_in_source, built_in_tables, distinct
 
 NAME = "builtin:relations-en"
 ROWS: Mapping[SplitName, int] = {"train": 900, "validation": 200, "test": 300}
 HELD_OUT_SHARE = 0.4
 SEED = 20_264
-DESCRIPTION = "Synthetic: made-up English sentences with two entities and how they relate, by a seeded generator."
 
 
 @dataclass(frozen=True)
@@ -40,34 +41,29 @@ def generate_relations(seed: int = SEED) -> list[Related]:
     """Return all sentences, the same ones for the same seed, relations in turn; no text stands there twice."""
     book = tomllib.loads((files(__package__) / "en.toml").read_text(encoding="utf-8"))
     drawn = random.Random(f"en-{seed}")
-    seen: set[str] = set()
-    made: list[Related] = []
-    for split, rows in ROWS.items():
-        number = 0
-        while number < rows:
-            relation = drawn.choice(book["relations"])
-            held_out = split != "train" and drawn.random() < HELD_OUT_SHARE
-            text, first, second = _sentence(book, relation, drawn, "held_out" if held_out else "asked")
-            if text not in seen:
-                seen.add(text)
-                number += 1
-                made.append(Related(f"{split}-{number}", split, text, first, second, relation["label"]))
-    return made
+
+    def draw(split: SplitName, number: int) -> tuple[str, tuple[str, tuple[int, int], tuple[int, int], str]]:  # noqa: ARG001
+        relation = drawn.choice(book["relations"])
+        held_out = split != "train" and drawn.random() < HELD_OUT_SHARE
+        text, first, second = _sentence(book, relation, drawn, "held_out" if held_out else "asked")
+        return text, (text, first, second, relation["label"])
+
+    return [Related(number, split, *made) for number, split, made in distinct(ROWS, draw)]
 
 
-def relation_tables(wanted: Mapping[Role, str]) -> dict[SplitName, Table]:
-    """Return the rows of the three splits in the columns `wanted`; DataError for a column that the set lacks."""
-    require_columns(NAME, ("id", "text", "label", "first", "second"), wanted)
-    found = generate_relations()
-    tables: dict[SplitName, Table] = {}
-    for split in ROWS:
-        rows = [one for one in found if one.split == split]
-        roles: dict[Role, str] = {**wanted, "id": wanted.get("id", "id")}
-        columns: dict[Role, Sequence[object]] = {
-            role: [getattr(one, column) for one in rows] for role, column in roles.items()
-        }
-        tables[split] = table_of_values(split, NAME, columns)
-    return tables
+def relation_source(wanted: Mapping[Role, str]) -> Source:
+    """Return the set as a source with the columns `wanted`; DataError for a column that the set lacks."""
+    fields: Mapping[str, Callable[[Related], object]] = {
+        "id": lambda one: one.id,
+        "text": lambda one: one.text,
+        "label": lambda one: one.label,
+        "first": lambda one: one.first,
+        "second": lambda one: one.second,
+    }
+    about = "Synthetic: made-up English sentences with two entities and how they relate, by a seeded generator."
+    return built_in_source(
+        NAME, built_in_tables(NAME, generate_relations(), fields, wanted), language="en", about=about
+    )
 
 
 def _sentence(

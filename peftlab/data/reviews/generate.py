@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from peftlab.data.readers import Role, Table, require_columns, table_of_values
+from peftlab.data.readers import Role
 from peftlab.data.rows import SplitName
-from peftlab.data.sources import Source, describe
-from peftlab.errors import DataError
+from peftlab.data.sources import Source
+from peftlab.data.synthetic import built_in_source, built_in_tables, distinct, require_set
 
 SETS = ("builtin:reviews-en",)
 ROWS: Mapping[SplitName, int] = {"train": 900, "validation": 200, "test": 300}
@@ -39,41 +39,24 @@ def generate_reviews(seed: int = SEED) -> list[Review]:
     """Return all reviews, the same ones for the same seed; no text stands there twice."""
     book = tomllib.loads((files(__package__) / "en.toml").read_text(encoding="utf-8"))
     drawn = random.Random(f"en-{seed}")
-    seen: set[str] = set()
-    made: list[Review] = []
-    for split, rows in ROWS.items():
-        number = 0
-        while number < rows:
-            text, value = _review(book, drawn, held_out=split != "train" and drawn.random() < HELD_OUT_SHARE)
-            if text not in seen:
-                seen.add(text)
-                number += 1
-                made.append(Review(f"{split}-{number}", split, text, value))
-    return made
+
+    def draw(split: SplitName, number: int) -> tuple[str, tuple[str, float]]:  # noqa: ARG001
+        made = _review(book, drawn, held_out=split != "train" and drawn.random() < HELD_OUT_SHARE)
+        return made[0], made
+
+    return [Review(number, split, *made) for number, split, made in distinct(ROWS, draw)]
 
 
 def review_source(name: str, wanted: Mapping[Role, str]) -> Source:
     """Return the built-in set of this whole name; DataError for another name or a column that it lacks."""
-    if name not in SETS:
-        raise DataError(f'data.source: no built-in set "{name}" of this task; its sets are {", ".join(SETS)}')
-    require_columns(name, ("id", "text", "value"), wanted)
-    reviews = generate_reviews()
-    tables: dict[SplitName, Table] = {}
-    for split in ROWS:
-        rows = [one for one in reviews if one.split == split]
-        fields: dict[str, Sequence[object]] = {
-            "id": [one.id for one in rows],
-            "text": [one.text for one in rows],
-            "value": [one.value for one in rows],
-        }
-        roles: dict[Role, str] = {**wanted, "id": wanted.get("id", "id")}
-        tables[split] = table_of_values(split, name, {role: fields[column] for role, column in roles.items()})
-    about = {
-        "synthetic": True,
-        "language": "en",
-        "about": "Synthetic: made-up reviews with a number of stars, put together by a seeded generator.",
+    require_set(name, SETS)
+    fields: Mapping[str, Callable[[Review], object]] = {
+        "id": lambda one: one.id,
+        "text": lambda one: one.text,
+        "value": lambda one: one.value,
     }
-    return Source(tables, describe(name, "builtin", tables) | about, (f"{name} is a synthetic set made by peftlab",))
+    about = "Synthetic: made-up reviews with a number of stars, put together by a seeded generator."
+    return built_in_source(name, built_in_tables(name, generate_reviews(), fields, wanted), language="en", about=about)
 
 
 def _review(book: Mapping[str, Any], drawn: random.Random, *, held_out: bool) -> tuple[str, float]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from peftlab.data.readers import Role, Table, require_columns, table_of_values
+from peftlab.data.readers import Role
 from peftlab.data.rows import SplitName
-from peftlab.data.sources import Source, describe
-from peftlab.errors import DataError
+from peftlab.data.sources import Source
+from peftlab.data.synthetic import built_in_source, built_in_tables, distinct, require_set
 
 SETS: Mapping[str, str] = {"builtin:sentences-de-en": "de_en"}
 ROWS: Mapping[SplitName, int] = {"train": 1500, "validation": 150, "test": 300}
@@ -50,40 +50,25 @@ def generate_sentences(name: str = "de_en", seed: int = SEED) -> list[Pair]:
     """Return all pairs, the same ones for the same seed; no source stands there twice."""
     book = tomllib.loads((files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
     drawn = random.Random(f"{name}-{seed}")
-    seen: set[str] = set()
-    made: list[Pair] = []
-    for split, rows in ROWS.items():
-        number = 0
-        while number < rows:
-            source, target = _sentence(book, drawn)
-            if source not in seen:
-                seen.add(source)
-                number += 1
-                made.append(Pair(f"{split}-{number}", split, source, target))
-    return made
+
+    def draw(split: SplitName, number: int) -> tuple[str, tuple[str, str]]:  # noqa: ARG001
+        made = _sentence(book, drawn)
+        return made[0], made
+
+    return [Pair(number, split, *made) for number, split, made in distinct(ROWS, draw)]
 
 
 def sentence_source(name: str, wanted: Mapping[Role, str]) -> Source:
     """Return the built-in set of this whole name; DataError for another name or a column that it lacks."""
-    if name not in SETS:
-        raise DataError(f'data.source: no built-in set "{name}" of this task; its sets are {", ".join(SETS)}')
-    require_columns(name, ("id", "source", "target"), wanted)
-    pairs = generate_sentences(SETS[name])
-    tables: dict[SplitName, Table] = {}
-    for split in ROWS:
-        rows = [one for one in pairs if one.split == split]
-        fields = {"source": [one.source for one in rows], "target": [one.target for one in rows]}
-        ids = [one.id for one in rows]
-        columns: dict[Role, Sequence[object]] = {
-            role: ids if column == "id" else fields[column] for role, column in wanted.items()
-        }
-        tables[split] = table_of_values(split, name, columns | {"id": ids})
-    about = {
-        "synthetic": True,
-        "language": "de",
-        "about": "Synthetic: German sentences with English translations, put together by a seeded generator.",
+    require_set(name, SETS)
+    fields: Mapping[str, Callable[[Pair], object]] = {
+        "id": lambda one: one.id,
+        "source": lambda one: one.source,
+        "target": lambda one: one.target,
     }
-    return Source(tables, describe(name, "builtin", tables) | about, (f"{name} is a synthetic set made by peftlab",))
+    about = "Synthetic: German sentences with English translations, put together by a seeded generator."
+    tables = built_in_tables(name, generate_sentences(SETS[name]), fields, wanted)
+    return built_in_source(name, tables, language="de", about=about)
 
 
 def _sentence(book: Mapping[str, Any], drawn: random.Random) -> tuple[str, str]:
