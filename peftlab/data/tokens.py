@@ -62,12 +62,14 @@ class Objective:
     """What the loop trains by: the batches of a task's rows, and the loss of each row.
 
     `batch(rows, epoch)` gives the model's inputs and the targets of these rows; `row_losses(logits, targets)` their
-    losses, [rows], in fp32; `row_weights` [all rows] what each row counts in the mean.
+    losses, [rows], in fp32; `row_weights` [all rows] what each row counts in the mean. `rows_together`: the loss of a
+    row depends on which others share its forward pass, so that smaller passes are another training.
     """
 
     batch: Callable[[NDArray[np.int64], int], Batch]
     row_losses: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     row_weights: NDArray[np.float32]
+    rows_together: bool = False
 
 
 def labelled_batches(tokens: Tokens, targets: torch.Tensor) -> Callable[[NDArray[np.int64], int], Batch]:

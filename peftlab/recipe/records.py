@@ -157,6 +157,9 @@ class Train(Record):
     """Rows per forward pass, over all processes together."""
     accumulation: Positive = 1
     """Forward passes per optimizer step."""
+    max_tokens: Positive | None = None
+    """Most tokens of a forward pass, padding counted, over all processes together: a batch of longer texts is taken in
+    several passes. The training stays the same; it takes less memory, so that `batch_size` need not fit the longest."""
     learning_rate: Annotated[float, Field(gt=0, lt=10)] | Literal["auto"] = "auto"
     """Peak learning rate; `auto`: the method's own default."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"

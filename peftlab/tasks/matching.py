@@ -76,6 +76,8 @@ def unfit(draft: Draft) -> Iterator[tuple[str, str]]:
         yield "method.name", 'an embedding has no head, so that nothing would be trained; use "lora"'
     if draft.evaluation is not None and draft.evaluation.margin is not None:
         yield "evaluation.margin", "the rows needed for a margin are known for accuracy only; remove the key"
+    if draft.train is not None and draft.train.max_tokens is not None:
+        yield "train.max_tokens", "a row is told from the others of its forward pass, so these stay together; remove it"
     if isinstance(config, Config) and config.pairs == "by_label":
         if config.candidates is not None:
             yield "task.candidates", "with by_label the candidates are training rows; remove one of both"
@@ -139,6 +141,7 @@ def objective(
         batch=pair_batches(encoded, splits.train),
         row_losses=partial(ranking_losses, temperature=_config(recipe).temperature),
         row_weights=np.ones(len(encoded), np.float32),
+        rows_together=True,
     )
 
 

@@ -16,7 +16,7 @@ from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import NonFiniteLoss, PeftlabError
 from peftlab.training.cpu_steps import cheaper_steps
-from peftlab.training.plan import Plan, learning_rate_factor
+from peftlab.training.plan import Plan, forward_passes, learning_rate_factor
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,8 @@ class Fitting:
 
     `lengths` [rows] are tokens; `batch(rows, epoch)` gives the model's inputs and the targets of these rows.
     `row_losses(logits, targets)` gives the loss of each row; `row_weights` [rows] is what each row counts in the mean.
-    `hooks` is what the method does beside the gradient. `describe_rows` names rows for people.
+    `rows_together` as in `Objective`. `hooks` is what the method does beside the gradient. `describe_rows` names rows
+    for people.
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class Fitting:
     describe_rows: Callable[[NDArray[np.int64]], str]
     stop_asked: Callable[[], bool]
     hooks: Hooks = field(default_factory=Hooks)
+    rows_together: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,8 @@ def _accumulate(fitting: Fitting, rows: NDArray[np.int64], epoch: int, micro: in
     place = fitting.placement
     weight = float(fitting.row_weights[rows].sum(dtype=np.float64))
     total = torch.zeros((), device=place.device)
-    for start in range(0, len(rows), micro):
-        own = rows[start : start + micro][place.rank :: place.world]
+    for together in forward_passes(fitting.lengths[rows], micro, fitting.plan.most_tokens):
+        own = rows[together][place.rank :: place.world]
         if len(own) == 0:
             continue
         batch = fitting.batch(own, epoch)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from peftlab.recipe.pretraining import HeldOut
 from peftlab.recipe.records import Evaluation, Train
@@ -14,6 +18,7 @@ class Plan:
     """How many optimizer steps a run takes, and where in them it warms up and validates.
 
     `group_rows`: rows of one optimizer step over all processes. `micro_rows`: rows of one forward pass of these.
+    `most_tokens`: of one forward pass over all processes, padding counted.
     """
 
     rows: int
@@ -23,6 +28,7 @@ class Plan:
     total_steps: int
     warmup_steps: int
     steps_per_evaluation: int
+    most_tokens: int | None = None
 
     def validates_after(self, step: int) -> bool:
         """Say whether the model is validated after optimizer step `step` (counted from 1)."""
@@ -47,7 +53,24 @@ def make_plan(train: Train, evaluation: Evaluation | HeldOut, rows: int) -> Plan
         total_steps=total,
         warmup_steps=math.ceil(train.warmup * total - 1e-9),
         steps_per_evaluation=steps_per_epoch if evaluation.every == "epoch" else evaluation.every,
+        most_tokens=train.max_tokens,
     )
+
+
+def forward_passes(lengths: NDArray[np.int64], rows: int, tokens: int | None) -> Iterator[slice]:
+    """Yield the rows of each forward pass, in order: at most `rows`, and at most `tokens` with padding, but one row.
+
+    `lengths`: tokens of each row of one optimizer step, [rows].
+    """
+    start = longest = 0
+    for place, length in enumerate(lengths.tolist()):
+        widest = max(longest, length)
+        full = place - start == rows or (tokens is not None and (place - start + 1) * widest > tokens)
+        if full and place > start:
+            yield slice(start, place)
+            start, widest = place, length
+        longest = widest
+    yield slice(start, len(lengths))
 
 
 def learning_rate_factor(step: int, plan: Plan, schedule: str) -> float:

@@ -193,7 +193,8 @@ def estimate_peak_bytes(model: Model, plan: Plan, width: int, *, resident: int, 
     hidden, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
     inner = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 4 * hidden)
     per_token = layers * 4 * (20 * hidden + 5 * inner + 4 * heads * width)
-    activations = plan.micro_rows * width * per_token
+    tokens = plan.micro_rows * width
+    activations = min(tokens, max(plan.most_tokens or tokens, width)) * per_token
     return int(resident + model.counts.trainable * (4 + optimizer_bytes) + activations)
 
 

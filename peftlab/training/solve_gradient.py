@@ -192,6 +192,7 @@ def _fitting(
         batch=objective.batch,
         row_weights=objective.row_weights,
         row_losses=objective.row_losses,
+        rows_together=objective.rows_together,
         optimizer=make_optimizer(groups, recipe.optimizer, place.device),
         plan=plan,
         schedule=recipe.train.schedule,

@@ -79,9 +79,7 @@ def train(fitting: Fitting, watch: Supervision) -> Progress:
             if step is None:
                 break
             if main and step.micro_rows < progress.micro_rows:
-                watch.console.print(
-                    f"out of memory: a forward pass now takes {step.micro_rows} rows; the training stays the same"
-                )
+                watch.console.print(_smaller_pass(step.micro_rows, fitting.rows_together))
             progress = _account(progress, step, before, time.process_time() - cpu_before)
             _report(fitting, watch, step, progress, drawn)
             watch.look()
@@ -121,6 +119,11 @@ def _best_so_far(fitting: Fitting, watch: Supervision, progress: Progress, drawn
 
 def _out_of_patience(progress: Progress, watch: Supervision) -> bool:
     return watch.patience is not None and progress.stale >= watch.patience
+
+
+def _smaller_pass(rows: int, together: bool) -> str:
+    what = "the training stays the same" if not together else "each row is told from fewer others from here on"
+    return f"out of memory: a forward pass now takes {rows} rows; {what}"
 
 
 def _account(progress: Progress, step: Step, before: Progress, cpu: float) -> Progress:

@@ -327,7 +327,19 @@ def test_what_does_not_apply_to_embeddings_is_refused_with_the_recipe(
     recipe: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(recipe("head", task='pairs = "by_label"\ncandidates = "x.txt"'))
-    assert train.main([path, 'encoder.pooling="native"', "data.pair=pair", "head.dropout=0.3", "--dry-run"]) == 2
+    assert (
+        train.main(
+            [
+                path,
+                'encoder.pooling="native"',
+                "data.pair=pair",
+                "head.dropout=0.3",
+                "train.max_tokens=512",
+                "--dry-run",
+            ]
+        )
+        == 2
+    )
     shown = capsys.readouterr().err
     for sentence in (
         "an embedding has no head, so that nothing would be trained",
@@ -335,6 +347,7 @@ def test_what_does_not_apply_to_embeddings_is_refused_with_the_recipe(
         "an embedding has no head; remove the key",
         "with by_label the candidates are training rows",
         "with by_label the pairs are made of labels",
+        "a row is told from the others of its forward pass",
     ):
         assert sentence in shown
     assert train.main([str(recipe("probe")), "--dry-run"]) == 2

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from peftlab.data.tokens import Tokens, labelled_batches, tokenise
 from peftlab.encoders.hooks import Hooks
@@ -108,6 +109,26 @@ def test_class_weights_keep_accumulation_exact(fitting: Callable[..., Fitting]) 
         pass
 
     assert largest_difference(weights(accumulated), weights(whole)) < 1e-6
+
+
+def test_passes_of_few_tokens_give_the_same_training(fitting: Callable[..., Fitting]) -> None:
+    """The forward passes of a step are cut by their padded tokens; losses and weights stay those of whole groups."""
+    whole, cut = fitting(8, 1, learning_rate=1e-3), fitting(8, 1, learning_rate=1e-3)
+    widths: list[tuple[int, ...]] = []
+    own = cut.batch
+
+    def batch(rows: NDArray[np.int64], epoch: int) -> Any:
+        made = own(rows, epoch)
+        widths.append(tuple(made.inputs["input_ids"].shape))
+        return made
+
+    cut = replace(cut, batch=batch, plan=replace(cut.plan, most_tokens=16))
+    for mine, theirs in zip(fit(cut), fit(whole), strict=True):
+        assert mine.loss == pytest.approx(theirs.loss, abs=1e-6)
+
+    assert max(rows * width for rows, width in widths) <= 16
+    assert len(widths) > 2 * cut.plan.total_steps
+    assert largest_difference(weights(cut), weights(whole)) < 1e-6
 
 
 def test_penalty_is_added_once_a_step_and_after_step_sees_every_update(fitting: Callable[..., Fitting]) -> None:

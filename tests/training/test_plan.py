@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from peftlab.recipe.records import Evaluation, Train
-from peftlab.training.plan import learning_rate_factor, make_plan
+from peftlab.training.plan import forward_passes, learning_rate_factor, make_plan
 
 
 def test_the_last_short_group_is_a_step() -> None:
@@ -50,3 +55,24 @@ def test_without_warm_up_the_first_step_takes_the_whole_rate() -> None:
     plan = make_plan(Train(epochs=1, batch_size=6, warmup=0.0), Evaluation(), rows=36)
 
     assert learning_rate_factor(0, plan, "linear") == 1.0
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    rows=st.integers(1, 70),
+    tokens=st.one_of(st.none(), st.integers(1, 400)),
+)
+def test_forward_passes_hold_every_row_once_and_no_more_than_asked(
+    lengths: list[int], rows: int, tokens: int | None
+) -> None:
+    """Rows keep their order; a pass above the tokens holds one row; no two neighbours would fit one pass."""
+    passes = list(forward_passes(np.asarray(lengths), rows, tokens))
+    parts = [lengths[one] for one in passes]
+
+    assert [length for part in parts for length in part] == lengths
+    assert all(0 < len(part) <= rows for part in parts)
+    if tokens is not None:
+        assert all(len(part) == 1 or len(part) * max(part) <= tokens for part in parts)
+    for part, following in pairwise(parts):
+        more = [*part, following[0]]
+        assert len(more) > rows or (tokens is not None and len(more) * max(more) > tokens)
