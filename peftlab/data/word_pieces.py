@@ -117,6 +117,20 @@ def cut_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length: in
     )
 
 
+def without_boundaries(tokenizer: Any) -> None:
+    """Have `tokenizer` read characters as parts of a running text; other tokenizers than SentencePiece's do already.
+
+    Those mark where a word begins: a character by itself would come out as a mark and a character, twice as many
+    tokens, of which the first stands for it. The setting is saved with the tokenizer.
+    """
+    from tokenizers.pre_tokenizers import Metaspace, Sequence
+
+    whole = getattr(getattr(tokenizer, "backend_tokenizer", None), "pre_tokenizer", None)
+    for part in whole if isinstance(whole, Sequence) else [whole]:  # type: ignore[union-attr] # iterable by its items
+        if isinstance(part, Metaspace):
+            part.prepend_scheme = "never"
+
+
 def _flat(tokenizer: Any, ids: Sequence[Sequence[int]]) -> Tokens:
     flat = np.concatenate([np.asarray(row, np.int32) for row in ids]) if ids else np.zeros(0, np.int32)
     starts = np.concatenate([[0], np.cumsum([len(row) for row in ids], dtype=np.int64)]).astype(np.int64)

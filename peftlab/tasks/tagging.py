@@ -379,9 +379,12 @@ def _decoder(model: nn.Module, config: Config) -> Any:
 
 
 def _encode(tokenizer: Any, sentences: Sequence[Sequence[str]], recipe: Recipe) -> WordPieces:
-    from peftlab.data.word_pieces import cut_words
+    from peftlab.data.word_pieces import cut_words, without_boundaries
 
-    return cut_words(tokenizer, sentences, recipe.needed_encoder().max_length, _config(recipe).overlap)
+    config = _config(recipe)
+    if config.units == "characters":
+        without_boundaries(tokenizer)
+    return cut_words(tokenizer, sentences, recipe.needed_encoder().max_length, config.overlap)
 
 
 def _named(outputs: Outputs, names: Sequence[str]) -> list[list[str]]:

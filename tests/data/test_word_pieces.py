@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers.pre_tokenizers import Metaspace, Sequence, WhitespaceSplit
 
 from peftlab.data.text_units import units
-from peftlab.data.word_pieces import cut_words
+from peftlab.data.word_pieces import cut_words, without_boundaries
+from peftlab.encoders.bundled import BUNDLED
 from peftlab.encoders.load import load_tokenizer
 from peftlab.errors import EncoderError
 
@@ -68,3 +70,26 @@ def test_a_text_is_cut_into_words_or_characters_with_their_places() -> None:
     assert [unit.text for unit in words] == shown
     assert all(text[unit.start : unit.end] == unit.text for unit in words)
     assert [unit.text for unit in units("a 我b", characters=True)] == ["a", "我", "b"]
+
+
+@pytest.mark.parametrize("behind_words", [False, True])
+def test_characters_are_read_without_marks_of_where_a_word_begins(behind_words: bool, tmp_path: Path) -> None:
+    """SentencePiece's tokenizers, XLM-RoBERTa's layout among them, give one piece a character, and so once saved."""
+    tokenizer = load_tokenizer(BUNDLED["mini-zh"].path() or tmp_path)
+    if behind_words:
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence([WhitespaceSplit(), Metaspace()])
+    characters = tuple("他在北京买了2台A3")
+    before = cut_words(tokenizer, [characters], 64, 0.25)
+    without_boundaries(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    for read in (tokenizer, load_tokenizer(tmp_path)):
+        cut = cut_words(read, [characters], 64, 0.25)
+        pieces = read.convert_ids_to_tokens(cut.windows.ids[cut.places].tolist())
+        assert "".join(pieces) == "".join(characters)
+        assert cut.width == len(characters) + 2 < before.width
+
+
+def test_a_wordpiece_tokenizer_stays_as_it_is(tokenizer: Any) -> None:
+    before = tokenizer.backend_tokenizer.to_str()
+    without_boundaries(tokenizer)
+    assert tokenizer.backend_tokenizer.to_str() == before
