@@ -104,38 +104,6 @@ def bootstrap_weighted(
     return np.concatenate([statistic(_counts(chunk, n)) for chunk in _row_draws(n, resamples, seed)])
 
 
-def bootstrap_bca(
-    statistic: Callable[..., NDArray[np.float64]],
-    columns: Sequence[NDArray[np.float64]],
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
-    """Return the bias-corrected and accelerated bootstrap interval (Efron 1987), by scipy, for skewed statistics.
-
-    `statistic(*columns, axis)` works along `axis`; the `columns`, one value a row each, are resampled together. Where
-    nothing varies the ends are the value.
-    """
-    from scipy.stats import bootstrap as scipy_bootstrap
-
-    value, n = float(statistic(*columns, axis=-1)), len(columns[0])
-    if all((column == column[0]).all() for column in columns):
-        return Interval(value, value, value, n)
-    found = scipy_bootstrap(
-        tuple(columns),
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=resamples,
-        confidence_level=confidence,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-        batch=max(1, _DRAWS_HELD // n),
-    ).confidence_interval
-    return Interval(value, float(found.low), float(found.high), n)
-
-
 def percentiles(values: NDArray[np.float64], confidence: float = 0.95) -> NDArray[np.float64]:
     """Return the ends that hold the middle `confidence` of `values` along axis 0, shape [2, ...]; NaN is left out."""
     if np.isnan(values).all(axis=0).any():
