@@ -79,7 +79,7 @@ def readme(folder: Path) -> str:
     path = folder / "checked.json"
     checked: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {"runs": {}}
     shown = SHOWN[first["task"]]
-    train, validation, test = (first["rows"][split] for split in ("train", "validation", "test"))
+    train, validation, test = (first["data"]["rows"][split] for split in ("train", "validation", "test"))
     lines = [
         f"# {folder.name}: {first['task']}",
         "",
