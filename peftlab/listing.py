@@ -57,7 +57,9 @@ def methods_table() -> str:
     """
     from peftlab.encoders.shape import EncoderShape
 
-    minilm = EncoderShape(hidden=384, inner=1536, layers=6, depth=6, embedding=384, tables=(30522 + 512 + 2) * 384)
+    minilm = EncoderShape(
+        hidden=384, inner=1536, layers=6, depth=6, embedding=384, tables=(30522 + 512 + 2) * 384, words=30522
+    )
     whole = minilm.tables + minilm.outside + minilm.layers * minilm.layer
     lines = [
         "| method | what is trained | source | learning rate | parameters | share | merges | starts at the encoder "

@@ -15,7 +15,9 @@ from peftlab.encoders.shape import EncoderShape
 Language = Literal["zh", "en", "many"]
 TOKENS = 64
 """Tokens of a text for which costs are compared, where nothing else is asked."""
-YARDSTICK = EncoderShape(hidden=768, inner=3072, layers=12, depth=12, embedding=768, tables=(30522 + 512 + 2) * 768)
+YARDSTICK = EncoderShape(
+    hidden=768, inner=3072, layers=12, depth=12, embedding=768, tables=(30522 + 512 + 2) * 768, words=30522
+)
 """BERT base: its step is the unit of step costs."""
 
 
@@ -53,6 +55,7 @@ class Family:
             depth=self.layers,
             embedding=embedding,
             tables=rows * embedding,
+            words=self.vocabulary,
         )
 
 

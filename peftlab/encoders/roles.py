@@ -83,6 +83,20 @@ _LAYER = re.compile(r"\.(?:layer|layers|block)\.(\d+)\.")
 _SHARED = re.compile(r"\.albert_layers\.\d+\.")
 
 
+def word_table(anatomy: Anatomy) -> str:
+    """Return the name of the table of word embeddings of an encoder.
+
+    Raises EncoderError where there is none, and where a decoder is tied to it.
+    """
+    if anatomy.decoder is not None or anatomy.peft_task == "SEQ_2_SEQ_LM":
+        raise EncoderError("method.embeddings: the embeddings are the decoder's output layer too; remove the key")
+    names = [name for name in anatomy.embeddings if name.endswith("word_embeddings")]
+    if len(names) != 1:
+        found = ", ".join(anatomy.embeddings) or "none"
+        raise EncoderError(f"method.embeddings: expected one table word_embeddings in the encoder, found {found}")
+    return names[0]
+
+
 def find_targets(
     model: nn.Module, anatomy: Anatomy, wanted: Sequence[str], layers: Sequence[int] | Literal["all"] = "all"
 ) -> tuple[str, ...]:

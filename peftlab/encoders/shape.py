@@ -16,7 +16,7 @@ class EncoderShape:
 
     `hidden`: width of a layer. `inner`: width of its feed-forward network. `layers`: layers with weights of their own
     (1 for ALBERT). `depth`: layers that a text passes. `embedding`: width of the embedding tables. `tables`: their
-    number of parameters.
+    number of parameters. `words`: rows of the table of word embeddings.
     """
 
     hidden: int
@@ -25,6 +25,7 @@ class EncoderShape:
     depth: int
     embedding: int
     tables: int
+    words: int
 
     @property
     def norms(self) -> int:
@@ -77,6 +78,7 @@ def shape_of(config: Any) -> EncoderShape:
         depth=config.num_hidden_layers,
         embedding=embedding,
         tables=rows * embedding,
+        words=config.vocab_size,
     )
 
 

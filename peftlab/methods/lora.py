@@ -3,14 +3,17 @@
 A: r x d_in, random; B: d_out x r, zero, so that training starts from the frozen encoder (Hu et al. 2021,
 arXiv 2106.09685, equation 3). rsLoRA scales by alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732); DoRA trains a
 magnitude per output beside the direction (Liu et al. 2024, arXiv 2402.09353, equation 5).
-Trainable parameters: r * (d_in + d_out) for each target module, with DoRA d_out more, and the head.
+With `embeddings` the table of word embeddings gets the same update: a token's embedding moves within the r directions
+that B spans, by its own column of A, which is zero at the start.
+Trainable parameters: r * (d_in + d_out) for each target module, with DoRA d_out more, and the head; of the table
+r * (vocabulary + width).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from peftlab.recipe.plugins import LearningRate
 from peftlab.recipe.records import Encoder, Fraction, LinearTargets, Positive
@@ -45,12 +48,22 @@ class Config(LinearTargets):
     """Weight-decomposed LoRA."""
     init: Literal["default", "gaussian", "pissa", "olora", "orthogonal"] = "default"
     """How A and B start. `pissa` and `olora` take them from the frozen weight, which is changed by as much."""
+    embeddings: bool = False
+    """Also change the table of word embeddings, for tokens that the encoder has rarely seen, or has seen otherwise."""
+
+    @field_validator("embeddings")
+    @classmethod
+    def _plain(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and (info.data.get("dora") or info.data.get("init") not in ("default", "gaussian")):
+            raise ValueError('goes with init "default" or "gaussian" and without dora; remove it, or these')
+        return value
 
 
 def trainable_parameters(config: Config, shape: EncoderShape) -> int:
     """Return the number of trained parameters, those of the head left out; KeyError for targets that are no roles."""
     linear = shape.linear(config.target_modules, config.layers)
-    return sum(config.r * (d_in + d_out) + (d_out if config.dora else 0) for d_in, d_out in linear)
+    table = config.r * (shape.words + shape.embedding) if config.embeddings else 0
+    return table + sum(config.r * (d_in + d_out) + (d_out if config.dora else 0) for d_in, d_out in linear)
 
 
 def unfit_for_quantised(config: Config, encoder: Encoder) -> tuple[str, str] | None:  # noqa: ARG001 the contract
@@ -64,10 +77,14 @@ def unfit_for_quantised(config: Config, encoder: Encoder) -> tuple[str, str] | N
 
 
 def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
-    """Attach LoRA to the chosen linear layers of `model` through peft; raises EncoderError where none match."""
+    """Attach LoRA to the chosen linear layers of `model`, and its word embeddings, through peft.
+
+    Raises EncoderError where no layers match, and for embeddings that a decoder shares with its output layer.
+    """
     from peft import LoraConfig
 
-    from peftlab.encoders.through_peft import attach_to_linear
+    from peftlab.encoders.roles import word_table
+    from peftlab.encoders.through_peft import attach_through_peft, attach_to_linear, linear_targets
 
     settings = LoraConfig(
         r=config.r,
@@ -77,4 +94,20 @@ def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
         use_dora=config.dora,
         init_lora_weights=True if config.init == "default" else config.init,
     )
-    return attach_to_linear(model, settings, anatomy, config)
+    if not config.embeddings:
+        return attach_to_linear(model, settings, anatomy, config)
+    table = word_table(anatomy)
+    settings.target_modules = [*linear_targets(model, anatomy, config), table]
+    attached = attach_through_peft(model, settings, anatomy)
+    _scale_down(attached)
+    return attached
+
+
+def _scale_down(attached: nn.Module) -> None:
+    """Bring B of the table from peft's deviation of 1 to that of embeddings: the first steps would drown them else."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in attached.named_parameters():
+            if ".lora_embedding_B." in name:
+                parameter.mul_(len(parameter) ** -0.5)

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from peftlab.encoders.anatomy import Anatomy
 from peftlab.encoders.load import HeadShape, LoadedEncoder, load_classifier
+from peftlab.encoders.merging import merge
+from peftlab.encoders.roles import word_table
 from peftlab.encoders.saved import load_trained, save_trained
 from peftlab.encoders.shape import shape_of
 from peftlab.encoders.trainable import count_parameters, trained_parameters
@@ -48,6 +51,7 @@ def train_a_step(model: torch.nn.Module) -> None:
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("lora", {"dora": True}),
     ("lora", {"r": 2, "target_modules": ("query", "value")}),
+    ("lora", {"r": 2, "embeddings": True}),
     ("lora", {"r": 2, "target_modules": ("attention",), "layers": (-1,)}),
     ("bitfit", {"which": "query_and_ffn"}),
     ("bitfit", {"which": "query_and_ffn", "layers": (0,)}),
@@ -237,3 +241,42 @@ def test_an_adapter_loads_with_plain_peft(name: str, tiny_encoder: Callable[...,
 
     with torch.inference_mode():
         assert torch.equal(model(**batch()).logits, fresh(**batch()).logits)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "albert"])
+def test_lora_on_embeddings_starts_at_the_encoder_moves_seen_tokens_and_merges(
+    architecture: str, tiny_encoder: Callable[..., Path]
+) -> None:
+    """A token that no training row has keeps its embedding; the table's B starts as wide as embeddings are."""
+    loaded = load(tiny_encoder(architecture))
+    seen = batch()["input_ids"][batch()["attention_mask"] == 1]
+    with torch.inference_mode():
+        before = loaded.model(**batch()).logits
+    model = lora.attach(loaded.model, lora.Config(dropout=0.0, embeddings=True), loaded.anatomy)
+    named = {name: parameter for name, parameter in model.named_parameters() if ".lora_embedding_" in name}
+    columns = next(parameter for name, parameter in named.items() if "_A." in name)
+    directions = next(parameter for name, parameter in named.items() if "_B." in name)
+    with torch.inference_mode():
+        assert torch.equal(model(**batch()).logits, before)
+    assert float(directions.detach().std()) == pytest.approx(len(directions) ** -0.5, rel=0.2)
+
+    for _ in range(2):
+        train_a_step(model)
+    moved = columns.abs().sum(0) > 0
+    assert set(moved.nonzero().flatten().tolist()) == set(seen.unique().tolist())
+    with torch.inference_mode():
+        trained = model(**batch()).logits
+        assert not torch.allclose(trained, before)
+        assert torch.allclose(merge(model)(**batch()).logits, trained, atol=1e-5)
+
+
+@pytest.mark.parametrize("other", [{"dora": True}, {"init": "pissa"}])
+def test_lora_on_embeddings_refuses_what_it_does_not_go_with(other: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="without dora; remove it, or these"):
+        lora.Config.model_validate({**other, "embeddings": True})
+
+
+def test_lora_on_embeddings_that_are_an_output_layer_too_is_refused() -> None:
+    anatomy = Anatomy("bert", "encoder", ("encoder.embeddings.word_embeddings",), (), (), decoder="decoder")
+    with pytest.raises(EncoderError, match=r"method\.embeddings: the embeddings are the decoder's output layer too"):
+        word_table(anatomy)
