@@ -70,8 +70,10 @@ _XLMR = "Conneau et al. 2020, arXiv 1911.02116"
 _ELECTRA = "Clark et al. 2020, arXiv 2003.10555"
 _ALBERT = "Lan et al. 2020, arXiv 1909.11942"
 _DISTIL = "Sanh et al. 2019, arXiv 1910.01108"
+_OURS = "comes with peftlab; taught by multilingual-e5-small, Wang et al. 2024, arXiv 2402.05672"
 
 FAMILIES: tuple[Family, ...] = (
+    Family("bundled:mini-zh", "zh", "bert", 5, 384, 1536, 12, 16384, _OURS),
     Family("hfl/rbt3", "zh", "bert", 3, 768, 3072, 12, 21128, _WWM),
     Family("hfl/rbt4", "zh", "bert", 4, 768, 3072, 12, 21128, _WWM),
     Family("hfl/rbt6", "zh", "bert", 6, 768, 3072, 12, 21128, _WWM),
