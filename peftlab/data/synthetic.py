@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from peftlab.data.readers import Role, Table, require_columns, table_of_values
 from peftlab.data.rows import SplitName
 from peftlab.data.sources import Source, describe
 from peftlab.errors import DataError
 
-_Made = TypeVar("_Made")
+_Made = TypeVar("_Made", bound=tuple[Any, ...])
 
 
 class _Row(Protocol):
@@ -22,20 +22,20 @@ _AnyRow = TypeVar("_AnyRow", bound=_Row)
 
 
 def distinct(
-    rows: Mapping[SplitName, int], draw: Callable[[SplitName, int], tuple[Hashable, _Made]]
+    rows: Mapping[SplitName, int], draw: Callable[[SplitName, int], _Made]
 ) -> Iterator[tuple[str, SplitName, _Made]]:
-    """Yield id, split and content of as many rows of each split as `rows` says, no key twice.
+    """Yield id, split and content of as many rows of each split as `rows` says, no two with the same first value.
 
-    `draw`: makes key and content of one row, given its split and how many rows the split has so far.
+    `draw`: makes the content of one row, given its split and how many rows the split has so far.
     """
     seen: set[Hashable] = set()
     for split, wanted in rows.items():
         number = 0
         while number < wanted:
-            key, made = draw(split, number)
-            if key in seen:
+            made = draw(split, number)
+            if made[0] in seen:
                 continue
-            seen.add(key)
+            seen.add(made[0])
             number += 1
             yield f"{split}-{number}", split, made
 

@@ -84,7 +84,7 @@ def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
     from peft import LoraConfig
 
     from peftlab.encoders.roles import word_table
-    from peftlab.encoders.through_peft import attach_through_peft, attach_to_linear, linear_targets
+    from peftlab.encoders.through_peft import attach_through_peft, linear_targets
 
     settings = LoraConfig(
         r=config.r,
@@ -94,12 +94,11 @@ def attach(model: nn.Module, config: Config, anatomy: Anatomy) -> nn.Module:
         use_dora=config.dora,
         init_lora_weights=True if config.init == "default" else config.init,
     )
-    if not config.embeddings:
-        return attach_to_linear(model, settings, anatomy, config)
-    table = word_table(anatomy)
-    settings.target_modules = [*linear_targets(model, anatomy, config), table]
+    tables = [word_table(anatomy)] if config.embeddings else []
+    settings.target_modules = [*linear_targets(model, anatomy, config), *tables]
     attached = attach_through_peft(model, settings, anatomy)
-    _scale_down(attached)
+    if tables:
+        _scale_down(attached)
     return attached
 
 

@@ -42,10 +42,9 @@ def generate_questions(seed: int = SEED) -> list[Asked]:
     book = tomllib.loads((files(__package__) / "en.toml").read_text(encoding="utf-8"))
     drawn = random.Random(f"en-{seed}")
 
-    def draw(split: SplitName, number: int) -> tuple[str, tuple[str, str, tuple[str, int] | None]]:  # noqa: ARG001
+    def draw(split: SplitName, _: int) -> tuple[str, str, tuple[str, int] | None]:
         held_out = split != "train" and drawn.random() < HELD_OUT_SHARE
-        made = _asked(book, drawn, "held_out" if held_out else "asked")
-        return made[0], made
+        return _asked(book, drawn, "held_out" if held_out else "asked")
 
     return [Asked(number, split, *made) for number, split, made in distinct(ROWS, draw)]
 

@@ -46,10 +46,9 @@ def generate_questions(language: Language, seed: int = SEED) -> list[Question]:
     drawn = random.Random(f"{language}-{seed}")
     topics: list[Mapping[str, str]] = book["topics"]
 
-    def draw(split: SplitName, number: int) -> tuple[str, tuple[str, str]]:
+    def draw(split: SplitName, number: int) -> tuple[str, str]:
         topic = topics[number % len(topics)]
-        text = _question(book, topic, split, drawn)
-        return text, (text, topic["answer"])
+        return _question(book, topic, split, drawn), topic["answer"]
 
     return [Question(number, split, *made) for number, split, made in distinct(ROWS, draw)]
 

@@ -42,11 +42,10 @@ def generate_relations(seed: int = SEED) -> list[Related]:
     book = tomllib.loads((files(__package__) / "en.toml").read_text(encoding="utf-8"))
     drawn = random.Random(f"en-{seed}")
 
-    def draw(split: SplitName, number: int) -> tuple[str, tuple[str, tuple[int, int], tuple[int, int], str]]:  # noqa: ARG001
+    def draw(split: SplitName, _: int) -> tuple[str, tuple[int, int], tuple[int, int], str]:
         relation = drawn.choice(book["relations"])
         held_out = split != "train" and drawn.random() < HELD_OUT_SHARE
-        text, first, second = _sentence(book, relation, drawn, "held_out" if held_out else "asked")
-        return text, (text, first, second, relation["label"])
+        return *_sentence(book, relation, drawn, "held_out" if held_out else "asked"), relation["label"]
 
     return [Related(number, split, *made) for number, split, made in distinct(ROWS, draw)]
 

@@ -40,9 +40,8 @@ def generate_reviews(seed: int = SEED) -> list[Review]:
     book = tomllib.loads((files(__package__) / "en.toml").read_text(encoding="utf-8"))
     drawn = random.Random(f"en-{seed}")
 
-    def draw(split: SplitName, number: int) -> tuple[str, tuple[str, float]]:  # noqa: ARG001
-        made = _review(book, drawn, held_out=split != "train" and drawn.random() < HELD_OUT_SHARE)
-        return made[0], made
+    def draw(split: SplitName, _: int) -> tuple[str, float]:
+        return _review(book, drawn, held_out=split != "train" and drawn.random() < HELD_OUT_SHARE)
 
     return [Review(number, split, *made) for number, split, made in distinct(ROWS, draw)]
 

@@ -50,12 +50,7 @@ def generate_sentences(name: str = "de_en", seed: int = SEED) -> list[Pair]:
     """Return all pairs, the same ones for the same seed; no source stands there twice."""
     book = tomllib.loads((files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
     drawn = random.Random(f"{name}-{seed}")
-
-    def draw(split: SplitName, number: int) -> tuple[str, tuple[str, str]]:  # noqa: ARG001
-        made = _sentence(book, drawn)
-        return made[0], made
-
-    return [Pair(number, split, *made) for number, split, made in distinct(ROWS, draw)]
+    return [Pair(number, split, *made) for number, split, made in distinct(ROWS, lambda *_: _sentence(book, drawn))]
 
 
 def sentence_source(name: str, wanted: Mapping[Role, str]) -> Source:
