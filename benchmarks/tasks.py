@@ -36,16 +36,21 @@ SHOWN = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Record the runs of the command line `argv`; returns the exit code."""
     asked = parser().parse_args(argv)
+    results = {run: json.loads(_without_places((run / "result.json").read_text("utf-8"))) for run in asked.runs}
+    reference = next((run for run, one in results.items() if one["recipe"]["name"] == asked.reference), None)
+    wrong = [
+        f"{run}: its status is {one['status']}; expected ok" for run, one in results.items() if one["status"] != "ok"
+    ]
+    if asked.reference is not None and reference is None:
+        wrong.append(f"--reference {asked.reference}: no run of this recipe is given; name its folder too")
+    if wrong:
+        print("\n".join(wrong), file=sys.stderr)
+        return 2
     folder = RESULTS / asked.name
     folder.mkdir(parents=True, exist_ok=True)
-    results = {run: json.loads(_without_places((run / "result.json").read_text("utf-8"))) for run in asked.runs}
     tagged = {run: _tags(run) for run, result in results.items() if result["task"] == "tagging"}
-    reference = next((run for run, one in results.items() if one["recipe"]["name"] == asked.reference), None)
     checked = {}
     for run, result in results.items():
-        if result["status"] != "ok":
-            print(f"{run}: its status is {result['status']}; expected ok", file=sys.stderr)
-            return 2
         name = result["recipe"]["name"]
         write_json(folder / f"{name}.json", result)
         shutil.copy(run / "metrics.jsonl", folder / f"{name}.metrics.jsonl")
