@@ -36,12 +36,13 @@ class _LoraLinear(torch.autograd.Function):
     ) -> Tensor:
         """Return [rows, d_out]. x: [rows, d_in]; a: [r, d_in]; b: [d_out, r]; `scale` includes dropout's."""
         rank = len(a)
-        # A column of ones brings the bias in with the update: the output is written once, then added to.
-        inner = x.new_ones(len(x), rank + 1)
+        # Few rows by many columns: BLAS is up to three times as fast that way round. A row of ones brings the bias in
+        # with the update: the output is written once, then added to.
+        inner = x.new_ones(rank + 1, len(x))
         for rows, mask in _masks(x, kept):
-            torch.mm(mask.mul_(x[rows]), a.t(), out=inner[rows, :rank])
+            torch.mm(a, mask.mul_(x[rows]).t(), out=inner[:rank, rows])
         last = bias if bias is not None else weight.new_zeros(len(weight))
-        y = inner @ torch.cat([(b * scale).t(), last.unsqueeze(0)])
+        y = inner.t() @ torch.cat([(b * scale).t(), last.unsqueeze(0)])
         y.addmm_(x, weight.t())
         ctx.save_for_backward(x, inner, weight, a, b, kept)
         ctx.scale = scale
@@ -52,19 +53,15 @@ class _LoraLinear(torch.autograd.Function):
         """Return the gradients of x, a and b."""
         x, inner, weight, a, b, kept = ctx.saved_tensors
         outer = gradients[0].contiguous()
-        rank, scaled = len(a), b * ctx.scale
-        inner_gradient = outer.new_empty(len(outer), rank)
-        b_gradient = torch.zeros_like(b.t())
-        for rows in row_blocks(outer, _BLOCK_VALUES):
-            torch.mm(outer[rows], scaled, out=inner_gradient[rows])
-            b_gradient.addmm_(inner[rows, :rank].t(), outer[rows])
+        inner_gradient = (b * ctx.scale).t() @ outer.t()
+        b_gradient = inner[:-1] @ outer
         a_gradient = torch.zeros_like(a)
         x_gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         for rows, mask in _masks(x, kept):
-            part = inner_gradient[rows]
+            part = inner_gradient[:, rows]
             if x_gradient is not None:
-                torch.mm(part, a, out=x_gradient[rows]).mul_(mask)
-            a_gradient.addmm_(part.t(), mask.mul_(x[rows]))
+                torch.mm(part.t(), a, out=x_gradient[rows]).mul_(mask)
+            a_gradient.addmm_(part, mask.mul_(x[rows]))
         if x_gradient is not None:
             x_gradient.addmm_(outer, weight)
         return x_gradient, None, None, a_gradient, b_gradient.t().mul(ctx.scale).contiguous(), None, None
