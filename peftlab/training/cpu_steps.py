@@ -19,6 +19,7 @@ from peftlab.training.half_product import (
     in_half,
     is_frozen,
 )
+from peftlab.training.heap import freed_memory_kept
 from peftlab.training.masks import MaskSource, dropout
 
 _ATTENTION = "peftlab_cpu"
@@ -47,7 +48,8 @@ def cheaper_steps(model: nn.Module, device: torch.device) -> Iterator[None]:
         for config in configs:
             config._attn_implementation = _ATTENTION
     try:
-        yield
+        with freed_memory_kept():
+            yield
     finally:
         restart.remove()
         states.forget()
