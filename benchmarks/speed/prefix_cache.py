@@ -1,6 +1,7 @@
 """LoRA in the top two of six layers with and without the frozen-prefix cache: an epoch, and 4 learning rates x 3 seeds.
 
 python benchmarks/speed/prefix_cache.py [--rows 512] [--rounds 5] [--suite-rows 256] [--threads 1]
+    [--pooling mean]
 MiniLM's shape, random texts of 6 to 40 tokens, batch 32, fp32. `dropout`: the frozen layers as they are trained without
 this option; `eval`: without dropout there; `cache`: the same, kept on disk, from the second epoch. The adapters of
 `eval` and `cache` are compared bit by bit.
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from peftlab.recipe.records import Train
 from peftlab.training import prefix
 from peftlab.training.loop import Step, fit
 
+Pooling = Literal["mean", "cls"]
 SETTINGS = {"layers": (-1, -2)}
 ABOUT = {"encoder": "random", "layers": 4}
 
@@ -51,13 +54,13 @@ def same_encoder(built: Built) -> None:
                 value.copy_(other[name])
 
 
-def epochs(rows: int, rounds: int, root: Path) -> dict[str, dict[str, float]]:
+def epochs(rows: int, rounds: int, pooling: Pooling, root: Path) -> dict[str, dict[str, float]]:
     """Time an epoch of each mode after a first one, in turn; AssertionError where eval and cache give other bits."""
     lengths = np.random.default_rng(1).integers(6, 41, rows)
     arms, models = {}, {}
     with ExitStack() as stack:
         for mode in ("dropout", "eval", "cache"):
-            built = build("minilm", "lora", SETTINGS, lengths, train=Train(epochs=rounds + 1.0))
+            built = build("minilm", "lora", SETTINGS, lengths, train=Train(epochs=rounds + 1.0), pooling=pooling)
             through(built, mode, root, stack)
             torch.manual_seed(7)
             models[mode] = built.model
@@ -80,7 +83,7 @@ def one_epoch(steps: Iterator[Step], count: int, generator: list[torch.Tensor]) 
     generator[0] = torch.get_rng_state()
 
 
-def suite(rows: int, root: Path) -> dict[str, float]:
+def suite(rows: int, pooling: Pooling, root: Path) -> dict[str, float]:
     """Return the wall seconds of training 4 rates x 3 seeds, two epochs each, with and without; the first fills it."""
     lengths = np.random.default_rng(2).integers(6, 41, rows)
     spent = {"eval": 0.0, "cache": 0.0}
@@ -88,7 +91,7 @@ def suite(rows: int, root: Path) -> dict[str, float]:
         for seed in range(3):
             for mode in spent:
                 train = Train(epochs=2, learning_rate=rate)
-                built = build("minilm", "lora", SETTINGS, lengths, train=train, seed=seed)
+                built = build("minilm", "lora", SETTINGS, lengths, train=train, seed=seed, pooling=pooling)
                 same_encoder(built)
                 torch.manual_seed(seed)
                 started = time.perf_counter()
@@ -107,16 +110,18 @@ def main() -> None:
     asked.add_argument("--rounds", type=int, default=5)
     asked.add_argument("--suite-rows", type=int, default=256)
     asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--pooling", choices=["mean", "cls"], default="mean")
     options = asked.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
-        by_epoch = epochs(options.rows, options.rounds, Path(folder) / "epochs")
+        by_epoch = epochs(options.rows, options.rounds, options.pooling, Path(folder) / "epochs")
         print("\n".join(table(by_epoch, {"cache": 0.35})), flush=True)
         found: dict[str, object] = {"epoch": by_epoch, "bit_identical": True}
         if options.suite_rows:
-            found["suite"] = suite(options.suite_rows, Path(folder) / "suite")
+            found["suite"] = suite(options.suite_rows, options.pooling, Path(folder) / "suite")
             print(f"4 learning rates x 3 seeds, wall seconds: {found['suite']}")
-    record("prefix_cache", {"rows": options.rows, "suite_rows": options.suite_rows, "limit": 0.35}, found)
+    settings = {"rows": options.rows, "suite_rows": options.suite_rows, "pooling": options.pooling, "limit": 0.35}
+    record(f"prefix_cache_{options.pooling}", settings, found)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,7 +44,16 @@ class Built:
     fitting: Fitting
 
 
-def build(shape: str, method: str, settings: dict[str, Any], lengths: Any, *, train: Train, seed: int = 0) -> Built:
+def build(
+    shape: str,
+    method: str,
+    settings: dict[str, Any],
+    lengths: Any,
+    *,
+    train: Train,
+    seed: int = 0,
+    pooling: Literal["mean", "cls"] = "mean",
+) -> Built:
     """Return a random encoder of `shape` with `method`, to be trained on random tokens of these `lengths` [rows]."""
     torch.manual_seed(seed)
     body = BertModel(BertConfig(num_attention_heads=12, attn_implementation="sdpa", **SHAPES[shape]), False)
@@ -52,7 +61,7 @@ def build(shape: str, method: str, settings: dict[str, Any], lengths: Any, *, tr
     anatomy = Anatomy("bert", "encoder", tables, ("classifier",), ("classifier",))
     plugin: Any = load_plugin("methods", method)
     config = plugin.Config(**settings)
-    model = plugin.attach(PooledClassifier(body, "mean", LABELS, 0.1), config, anatomy)
+    model = plugin.attach(PooledClassifier(body, pooling, LABELS, 0.1), config, anatomy)
     draw = np.random.default_rng(0)  # the same texts whatever the seed of the model
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = draw.integers(1000, 20000, int(starts[-1])).astype(np.int32)

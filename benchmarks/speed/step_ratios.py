@@ -1,6 +1,6 @@
 """One optimizer step of parameter-efficient methods against that of full fine-tuning, both in peftlab's own loop.
 
-python benchmarks/speed/step_ratios.py [--rounds 7] [--shapes minilm rbt3] [--threads 1]
+python benchmarks/speed/step_ratios.py [--rounds 7] [--shapes minilm rbt3] [--threads 1] [--pooling mean]
 Batch 32 x 32 tokens, fp32, every dropout 0.1 (bottleneck adapters have none of their own); one warm-up step each.
 """
 
@@ -33,22 +33,29 @@ def main() -> None:
     asked.add_argument("--rounds", type=int, default=7)
     asked.add_argument("--shapes", nargs="+", default=list(SHAPES))
     asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--pooling", choices=["mean", "cls"], default="mean")
     options = asked.parse_args()
     torch.set_num_threads(options.threads)
     for shape in options.shapes:
         train = Train(epochs=10_000, batch_size=32)
         steps = {
-            name: fit(build(shape, method, settings, np.full(64, 32), train=train).fitting)
+            name: fit(build(shape, method, settings, np.full(64, 32), train=train, pooling=options.pooling).fitting)
             for name, (method, settings) in ARMS.items()
         }
         for step in steps.values():
             next(step)
         seconds = interleaved({name: partial(next, step) for name, step in steps.items()}, options.rounds)
         result = ratios(seconds, "full")
-        print(f"\n{shape}, batch 32 x 32 tokens, {options.threads} thread(s)\n")
+        print(f"\n{shape}, batch 32 x 32 tokens, {options.pooling} pooling, {options.threads} thread(s)\n")
         print("\n".join(table(result, LIMITS)), flush=True)
-        settings = {"shape": shape, "batch": [32, 32], "precision": "fp32", "limits": LIMITS}
-        record(f"step_ratios_{shape}", settings, result)
+        settings = {
+            "shape": shape,
+            "batch": [32, 32],
+            "precision": "fp32",
+            "pooling": options.pooling,
+            "limits": LIMITS,
+        }
+        record(f"step_ratios_{shape}" + ("_cls" if options.pooling == "cls" else ""), settings, result)
 
 
 if __name__ == "__main__":

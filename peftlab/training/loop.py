@@ -16,6 +16,7 @@ from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import NonFiniteLoss, PeftlabError
 from peftlab.training.cpu_steps import cheaper_steps
+from peftlab.training.first_token import first_token_only
 from peftlab.training.plan import Plan, forward_passes, learning_rate_factor
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def fit(fitting: Fitting, *, done: int = 0, micro_rows: int | None = None, scale
     `micro_rows` continues a run that had to shrink its forward pass; `scaler` is a `torch.amp.GradScaler` for fp16.
     Raises NonFiniteLoss as soon as a group's loss is NaN or infinite, before the weights are touched.
     """
-    with cheaper_steps(fitting.model, fitting.placement.device):
+    with first_token_only(fitting.model), cheaper_steps(fitting.model, fitting.placement.device):
         yield from _steps(fitting, done=done, micro_rows=micro_rows, scaler=scaler)
 
 
