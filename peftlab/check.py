@@ -98,6 +98,7 @@ def _model_plan(recipe: Recipe, found: Found) -> dict[str, Any]:
         plan_of,
         shipped_bytes,
     )
+    from peftlab.training.recompute import layers_to_recompute
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(found, device=device, seed=recipe.train.seed)
@@ -121,6 +122,8 @@ def _model_plan(recipe: Recipe, found: Found) -> dict[str, Any]:
     if by_gradient:
         steps = plan_of(found)
         hooks_of(found, model, steps)
+        if recipe.train.gradient_checkpointing:
+            layers_to_recompute(model.module)
         make_optimizer(parameter_groups(model.module, model.anatomy, recipe.optimizer, 1e-3), recipe.optimizer, device)
         known["steps"] = {"per_epoch": steps.steps_per_epoch, "total": steps.total_steps, "warmup": steps.warmup_steps}
         known["estimated_peak_bytes"] = estimate_peak_bytes(
@@ -129,6 +132,7 @@ def _model_plan(recipe: Recipe, found: Found) -> dict[str, Any]:
             tokens.width,
             resident=psutil.Process().memory_info().rss,
             optimizer_bytes=8 if recipe.optimizer.name == "adamw" else 2,
+            recompute=recipe.train.gradient_checkpointing,
         )
     return known
 

@@ -186,6 +186,7 @@ def _fitting(
         describe_rows=lambda wanted: f"sequences {', '.join(map(str, wanted[:8]))}",
         stop_asked=wish.asked,
         hooks=hooks,
+        recompute=recipe.train.gradient_checkpointing,
     )
 
 

@@ -160,6 +160,9 @@ class Train(Record):
     max_tokens: Positive | None = None
     """Most tokens of a forward pass, padding counted, over all processes together: a batch of longer texts is taken in
     several passes. The training stays the same; it takes less memory, so that `batch_size` need not fit the longest."""
+    gradient_checkpointing: bool = False
+    """Keep the input of every layer alone, and compute what is in it once more in the backward pass: the same training
+    with less memory, at about a forward pass more a step."""
     learning_rate: Annotated[float, Field(gt=0, lt=10)] | Literal["auto"] = "auto"
     """Peak learning rate; `auto`: the method's own default."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -29,14 +29,15 @@ _SOURCES: WeakKeyDictionary[nn.Module, MaskSource] = WeakKeyDictionary()
 
 
 @contextmanager
-def cheaper_steps(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """While this lasts, `model` in training mode takes its dropout masks from `MaskSource`, and LoRA in one product.
+def cheaper_steps(model: nn.Module, device: torch.device) -> Iterator[MaskSource | None]:
+    """While this lasts, `model` in training mode takes its dropout masks from a `MaskSource`, and LoRA in one product.
 
     Where products are taken in bf16, frozen linear layers keep a copy of their weights in it. Nothing changes in
-    evaluation mode, on another device than a CPU, and in what is saved: no module is replaced.
+    evaluation mode, on another device than a CPU, and in what is saved: no module is replaced. Yields the source of
+    the masks, None on another device.
     """
     if device.type != "cpu":
-        yield
+        yield None
         return
     source, states = MaskSource(), HalfStates()
     changed = [module for module in model.modules() if _make_cheaper(module, source, states)]
@@ -49,7 +50,7 @@ def cheaper_steps(model: nn.Module, device: torch.device) -> Iterator[None]:
             config._attn_implementation = _ATTENTION
     try:
         with freed_memory_kept():
-            yield
+            yield source
     finally:
         restart.remove()
         states.forget()

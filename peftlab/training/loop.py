@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from peftlab.errors import NonFiniteLoss, PeftlabError
 from peftlab.training.cpu_steps import cheaper_steps
 from peftlab.training.first_token import first_token_only
 from peftlab.training.plan import Plan, forward_passes, learning_rate_factor
+from peftlab.training.recompute import layers_recomputed
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +35,7 @@ class Fitting:
     `lengths` [rows] are tokens; `batch(rows, epoch)` gives the model's inputs and the targets of these rows.
     `row_losses(logits, targets)` gives the loss of each row; `row_weights` [rows] is what each row counts in the mean.
     `rows_together` as in `Objective`. `hooks` is what the method does beside the gradient. `describe_rows` names rows
-    for people.
+    for people. `recompute`: gradient checkpointing of every layer.
     """
 
     model: nn.Module
@@ -51,6 +53,7 @@ class Fitting:
     stop_asked: Callable[[], bool]
     hooks: Hooks = field(default_factory=Hooks)
     rows_together: bool = False
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,11 @@ def fit(fitting: Fitting, *, done: int = 0, micro_rows: int | None = None, scale
     `micro_rows` continues a run that had to shrink its forward pass; `scaler` is a `torch.amp.GradScaler` for fp16.
     Raises NonFiniteLoss as soon as a group's loss is NaN or infinite, before the weights are touched.
     """
-    with first_token_only(fitting.model), cheaper_steps(fitting.model, fitting.placement.device):
+    with (
+        first_token_only(fitting.model),
+        cheaper_steps(fitting.model, fitting.placement.device) as masks,
+        layers_recomputed(fitting.model, masks) if fitting.recompute else nullcontext(),
+    ):
         yield from _steps(fitting, done=done, micro_rows=micro_rows, scaler=scaler)
 
 

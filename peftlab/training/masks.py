@@ -35,11 +35,23 @@ class MaskSource:
         """Take a new seed from torch's CPU generator."""
         self._bits = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
 
-    def kept(self, shape: torch.Size, p: float) -> Tensor:
-        """Return a boolean mask [shape], on CPU: each value False with probability `p`, which is below 255/256."""
+    @property
+    def state(self) -> Any:
+        """What the next masks follow from; set it to draw the masks that were drawn from there once more."""
+        return self._generator().state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._generator().state = state
+
+    def _generator(self) -> Any:
         if self._bits is None:
             self.restart()
-        bits: Any = self._bits
+        return self._bits
+
+    def kept(self, shape: torch.Size, p: float) -> Tensor:
+        """Return a boolean mask [shape], on CPU: each value False with probability `p`, which is below 255/256."""
+        bits = self._generator()
         size = math.prod(shape)
         blocks = -(-size // _BLOCK)
         low = math.floor(256 * p)

@@ -131,10 +131,9 @@ def _hold_plan(
 
         resident = psutil.Process().memory_info().rss
         size = 8 if found.recipe.optimizer.name == "adamw" else 2
-        check_memory(
-            found.recipe,
-            estimate_peak_bytes(model, plan, tokens["train"].width, resident=resident, optimizer_bytes=size),
-        )
+        width, recompute = tokens["train"].width, found.recipe.train.gradient_checkpointing
+        peak = estimate_peak_bytes(model, plan, width, resident=resident, optimizer_bytes=size, recompute=recompute)
+        check_memory(found.recipe, peak)
     check_speed(found, model, tokens["validation"], device)
     if budget.minutes is None:
         return 0.0
@@ -202,6 +201,7 @@ def _fitting(
         describe_rows=partial(_describe, splits.train.ids),
         stop_asked=stop,
         hooks=hooks,
+        recompute=recipe.train.gradient_checkpointing,
     )
 
 
