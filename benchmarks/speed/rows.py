@@ -1,0 +1,129 @@
+"""How time and memory grow with rows: reading, checking, splitting and tokenising them, and predicting them.
+
+python benchmarks/speed/rows.py [--threads 1] [--rows 1000 10000 100000 1000000] [--predicted 100000]
+Made-up texts of 4 to 12 words, none twice; a probe on the bundled Chinese encoder predicts. Each size is measured in a
+process of its own, whose libraries take most of the memory of the small ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from peftlab.runs.environment import peak_resident_bytes
+
+WORDS = (
+    "parcel",
+    "order",
+    "refund",
+    "card",
+    "late",
+    "broken",
+    "where",
+    "is",
+    "my",
+    "please",
+    "account",
+    "price",
+    "size",
+)
+QUEUES = ("delivery", "payment", "returns", "account")
+
+
+def child(*words: str, threads: int) -> dict[str, Any]:
+    """Return what this script prints as JSON when it is asked for `words`."""
+    line = [sys.executable, __file__, "--one", *words]
+    own = {**os.environ, "PEFTLAB_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(line, capture_output=True, text=True, check=True, env=own)
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def prepare(folder: str, rows: str) -> None:
+    """Read, check, split and tokenise the rows of a file, as a training does before its first step."""
+    from peftlab.recipe.load import read_recipe
+    from peftlab.recipe.resolve import resolved
+    from peftlab.training.prepare import find_inputs, tokenise_splits
+
+    recipe = Path(folder) / "recipe.toml"
+    write_recipe(recipe, Path(folder) / f"{rows}.csv")
+    found = find_inputs(resolved(read_recipe(recipe)), report_path=None, say=lambda sentence: None)  # noqa: ARG005
+    tokenise_splits(found)
+
+
+def predict(folder: str, rows: str) -> None:
+    """Predict the rows of a file with the probe in `folder`."""
+    from peftlab.predict import main as predict_program
+
+    answers = Path(folder) / f"{rows}.jsonl"
+    file = Path(folder) / f"{rows}.csv"
+    assert predict_program([str(Path(folder) / "run"), str(file), "--json", "--out", str(answers)]) == 0
+
+
+def write_recipe(path: Path, file: Path) -> None:
+    """Write a recipe that trains a probe on the rows of `file`."""
+    path.write_text(
+        '[encoder]\nname = "bundled:mini-zh"\npooling = "mean"\nmax_length = 32\n[task]\nname = "classification"\n'
+        f'[data]\ntrain = "{file}"\n[method]\nname = "probe"\n[run]\ntrackers = []\n',
+        encoding="utf-8",
+    )
+
+
+def write_rows(file: Path, rows: int) -> None:
+    """Write `rows` made-up tickets, none twice."""
+    draw = random.Random(rows)
+    with file.open("w", encoding="utf-8") as out:
+        out.write("text,label\n")
+        for number in range(rows):
+            text = " ".join(draw.choice(WORDS) for _ in range(draw.randint(3, 11)))
+            out.write(f"{text} {number},{draw.choice(QUEUES)}\n")
+
+
+def rows_of(sizes: list[int], predicted: int, threads: int) -> dict[str, Any]:
+    """Return peak and seconds of preparing and predicting each number of rows."""
+    from peftlab.train import main as train_program
+
+    found: dict[str, Any] = {"prepare": {}, "predict": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for rows in sizes:
+            write_rows(Path(folder) / f"{rows}.csv", rows)
+        write_recipe(Path(folder) / "recipe.toml", Path(folder) / f"{min(sizes)}.csv")
+        assert train_program([str(Path(folder) / "recipe.toml"), f"run.dir={folder}/run"]) == 0
+        for verb, by_rows in found.items():
+            for rows in sizes if verb == "prepare" else [rows for rows in sizes if rows <= predicted]:
+                measured = child(verb, folder, str(rows), threads=threads)
+                by_rows[str(rows)] = {"seconds": measured["seconds"], "peak_mb": round(measured["peak"] / 1e6)}
+                print(f"{verb} {rows:,} rows: {by_rows[str(rows)]}", flush=True)
+    return found
+
+
+def main() -> None:
+    """Measure, print, write the record."""
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
+    asked.add_argument("--predicted", type=int, default=100_000)
+    asked.add_argument("--one", nargs=3)
+    options = asked.parse_args()
+    if options.one is not None:
+        verb, *words = options.one
+        started = time.perf_counter()
+        {"prepare": prepare, "predict": predict}[verb](*words)
+        print(json.dumps({"seconds": round(time.perf_counter() - started, 2), "peak": peak_resident_bytes()}))
+        return
+    found = rows_of(options.rows, options.predicted, options.threads)
+    from shapes import record
+
+    record("rows", {"words": [4, 12], "encoder": "bundled:mini-zh", "threads": options.threads}, found)
+
+
+if __name__ == "__main__":
+    main()
