@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftlab.training.lora_product import dropout_of
 from peftlab.training.masks import MaskSource, masked, row_blocks
 
 _BLOCK_VALUES = 200_000
@@ -104,14 +105,17 @@ class _HalfLoraLinear(torch.autograd.Function):
         bias: Tensor | None,
         a: Tensor,
         b: Tensor,
-        kept: Tensor,
+        kept: Tensor | None,
         scale: float,
     ) -> Tensor:
-        """Return [rows, d_out]. half: [rows, d_in]; a: [r, d_in]; b: [d_out, r]; `scale` includes dropout's."""
+        """Return [rows, d_out]. half: [rows, d_in]; a: [r, d_in]; b: [d_out, r]; `scale` and `kept` as in fp32."""
         a, b = a.to(torch.bfloat16), (b * scale).to(torch.bfloat16)
         inner = half.new_empty(len(half), len(a))
-        for rows in row_blocks(half, _BLOCK_VALUES):
-            torch.mm(masked(half[rows], kept[rows]), a.t(), out=inner[rows])
+        if kept is None:
+            torch.mm(half, a.t(), out=inner)
+        else:
+            for rows in row_blocks(half, _BLOCK_VALUES):
+                torch.mm(masked(half[rows], kept[rows]), a.t(), out=inner[rows])
         y = nn.functional.linear(half, weight, bias)
         y.addmm_(inner, b.t())
         ctx.save_for_backward(half, inner, weight, a, b, kept)
@@ -125,6 +129,11 @@ class _HalfLoraLinear(torch.autograd.Function):
         outer = gradients[0].contiguous()
         inner_gradient = outer @ b
         b_gradient = (inner.t() @ outer).float().mul_(ctx.scale).t().contiguous()
+        if kept is None:
+            a_gradient, x_gradient = (inner_gradient.t() @ half).float(), None
+            if ctx.needs_input_grad[0]:
+                x_gradient = (outer @ weight).addmm_(inner_gradient, a)
+            return x_gradient, None, None, None, a_gradient, b_gradient, None, None
         a_gradient = torch.zeros(a.shape)
         x_gradient = torch.empty_like(half) if ctx.needs_input_grad[0] else None
         for rows in row_blocks(half, _BLOCK_VALUES):
@@ -140,7 +149,7 @@ class _HalfLoraLinear(torch.autograd.Function):
 def half_lora_linear(module: Any, frozen: HalfWeight, x: Tensor, states: HalfStates, source: MaskSource) -> Tensor:
     """Return the output of `module`, a LoRA that `lora_product.fits`, for `x` [..., d_in], in bf16."""
     name = module.active_adapters[0]
-    p = float(module.lora_dropout[name].p)
+    p = dropout_of(module, name)
     half = states.of(x)
     y: Tensor = _HalfLoraLinear.apply(  # type: ignore[no-untyped-call]
         x.reshape(-1, x.shape[-1]),
@@ -148,7 +157,7 @@ def half_lora_linear(module: Any, frozen: HalfWeight, x: Tensor, states: HalfSta
         *frozen.pair(),
         module.lora_A[name].weight,
         module.lora_B[name].weight,
-        source.kept(half.shape, p),
+        source.kept(half.shape, p) if p > 0 else None,
         module.scaling[name] / (1.0 - p),
     )
     return y.view(*x.shape[:-1], y.shape[-1])

@@ -31,16 +31,22 @@ class _LoraLinear(torch.autograd.Function):
         bias: Tensor | None,
         a: Tensor,
         b: Tensor,
-        kept: Tensor,
+        kept: Tensor | None,
         scale: float,
     ) -> Tensor:
-        """Return [rows, d_out]. x: [rows, d_in]; a: [r, d_in]; b: [d_out, r]; `scale` includes dropout's."""
+        """Return [rows, d_out]. x: [rows, d_in]; a: [r, d_in]; b: [d_out, r]; `scale` includes dropout's.
+
+        `kept` [rows, d_in] is False where a value of x is dropped on its way to A; None where none is.
+        """
         rank = len(a)
         # Few rows by many columns: BLAS is up to three times as fast that way round. A row of ones brings the bias in
         # with the update: the output is written once, then added to.
         inner = x.new_ones(rank + 1, len(x))
-        for rows, mask in _masks(x, kept):
-            torch.mm(a, mask.mul_(x[rows]).t(), out=inner[:rank, rows])
+        if kept is None:
+            torch.mm(a, x.t(), out=inner[:rank])
+        else:
+            for rows, mask in _masks(x, kept):
+                torch.mm(a, mask.mul_(x[rows]).t(), out=inner[:rank, rows])
         last = bias if bias is not None else weight.new_zeros(len(weight))
         y = inner.t() @ torch.cat([(b * scale).t(), last.unsqueeze(0)])
         y.addmm_(x, weight.t())
@@ -55,6 +61,12 @@ class _LoraLinear(torch.autograd.Function):
         outer = gradients[0].contiguous()
         inner_gradient = (b * ctx.scale).t() @ outer.t()
         b_gradient = inner[:-1] @ outer
+        b_gradient = b_gradient.t().mul(ctx.scale).contiguous()
+        if kept is None:
+            a_gradient, x_gradient = inner_gradient @ x, None
+            if ctx.needs_input_grad[0]:
+                x_gradient = (inner_gradient.t() @ a).addmm_(outer, weight)
+            return x_gradient, None, None, a_gradient, b_gradient, None, None
         a_gradient = torch.zeros_like(a)
         x_gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         for rows, mask in _masks(x, kept):
@@ -64,7 +76,7 @@ class _LoraLinear(torch.autograd.Function):
             a_gradient.addmm_(part, mask.mul_(x[rows]))
         if x_gradient is not None:
             x_gradient.addmm_(outer, weight)
-        return x_gradient, None, None, a_gradient, b_gradient.t().mul(ctx.scale).contiguous(), None, None
+        return x_gradient, None, None, a_gradient, b_gradient, None, None
 
 
 def _masks(values: Tensor, kept: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -76,10 +88,7 @@ def _masks(values: Tensor, kept: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def fits(module: Any) -> bool:
-    """Say whether `module` is a linear layer with one plain LoRA of peft, trained in fp32 over a frozen fp32 weight.
-
-    LoRA without dropout is left to peft, which computes the same sums in another order.
-    """
+    """Say whether `module` is a linear layer with one plain LoRA of peft, trained in fp32 over a frozen fp32 weight."""
     from peft.tuners.lora import Linear
 
     if type(module) is not Linear or type(module.base_layer) is not nn.Linear:
@@ -89,8 +98,6 @@ def fits(module: Any) -> bool:
         return False
     if names[0] in module.lora_variant or module.lora_B[names[0]].bias is not None or module.fan_in_fan_out:
         return False
-    if not getattr(module.lora_dropout[names[0]], "p", 0.0) > 0:
-        return False
     trained = (module.lora_A[names[0]].weight, module.lora_B[names[0]].weight)
     frozen = [value for value in (module.base_layer.weight, module.base_layer.bias) if value is not None]
     return all(value.requires_grad for value in trained) and all(
@@ -98,12 +105,17 @@ def fits(module: Any) -> bool:
     )
 
 
+def dropout_of(module: Any, name: str) -> float:
+    """Return the dropout on the input of A; peft has an identity in its place where there is none."""
+    return float(getattr(module.lora_dropout[name], "p", 0.0))
+
+
 def lora_linear(module: Any, x: Tensor, source: MaskSource) -> Tensor:
     """Return the output of `module`, which `fits`, for `x` [..., d_in] in fp32, with a mask drawn from `source`."""
     name = module.active_adapters[0]
-    p = float(module.lora_dropout[name].p)
+    p = dropout_of(module, name)
     rows = x.reshape(-1, x.shape[-1]).contiguous()
-    kept = source.kept(rows.shape, p)
+    kept = source.kept(rows.shape, p) if p > 0 else None
     base = module.base_layer
     y: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
         rows,

@@ -99,9 +99,12 @@ def _gradients(model: nn.Module) -> dict[str, torch.Tensor]:
     [{}, {"target_modules": ("query", "value"), "r": 3}, {"layers": (-1,), "rslora": True}, {"dora": True}],
     ids=["all linear", "query and value", "top layer", "DoRA"],
 )
-def test_lora_has_peft_s_values_and_gradients(tiny_encoder: Callable[..., Path], settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("p", [1e-12, 0.0])
+def test_lora_has_peft_s_values_and_gradients(
+    tiny_encoder: Callable[..., Path], p: float, settings: dict[str, Any]
+) -> None:
     """Where dropout drops nothing, gradients are peft's to 1e-5 of the largest, also where its forward is kept."""
-    model = _model(tiny_encoder(), 1e-12, **settings)
+    model = _model(tiny_encoder(), p, **settings)
     expected = _gradients(model)
     with cheaper_steps(model, CPU):
         found = _gradients(model)
@@ -135,14 +138,15 @@ def _given(source: MaskSource, p: float) -> Callable[[torch.Tensor], torch.Tenso
     return forward
 
 
-def test_lora_gradients_are_those_of_finite_differences() -> None:
-    """The custom backward pass agrees with differences in double precision, in blocks and with a mask."""
+@pytest.mark.parametrize("dropped", [True, False])
+def test_lora_gradients_are_those_of_finite_differences(dropped: bool) -> None:
+    """The custom backward pass agrees with differences in double precision, with a mask and without."""
     from peftlab.training import lora_product
 
     torch.manual_seed(0)
     x, a, b = (torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in ((6, 5), (2, 5), (4, 2)))
     weight, bias = torch.randn(4, 5, dtype=torch.double), torch.randn(4, dtype=torch.double)
-    kept = torch.rand(6, 5) > 0.3
+    kept = torch.rand(6, 5) > 0.3 if dropped else None
 
     def layer(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = lora_product._LoraLinear.apply(x, weight, bias, a, b, kept, 1.7)
@@ -175,9 +179,12 @@ def _in_half(model: nn.Module, *, cheaper: bool, seed: int = 5) -> dict[str, tor
 
 
 @pytest.mark.parametrize("settings", [{}, {"target_modules": ("query", "value"), "r": 3}, {"layers": (-1,)}])
-def test_lora_in_bf16_is_as_near_to_fp32_as_peft_s(tiny_encoder: Callable[..., Path], settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("p", [1e-12, 0.0])
+def test_lora_in_bf16_is_as_near_to_fp32_as_peft_s(
+    tiny_encoder: Callable[..., Path], p: float, settings: dict[str, Any]
+) -> None:
     """Without dropped values, gradients differ from those in fp32 by at most half as much again as autocast's."""
-    model = _model(tiny_encoder(), 1e-12, **settings)
+    model = _model(tiny_encoder(), p, **settings)
     exact, usual, found = _gradients(model), _in_half(model, cheaper=False), _in_half(model, cheaper=True)
     assert found.keys() == exact.keys()
     distances = {
