@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,6 +181,47 @@ def test_the_table_of_figures_is_that_of_the_records() -> None:
             f"{parameters['trainable']:,} ({parameters['trainable'] / parameters['total']:.2%})",
             f"{parameters['shipped_bytes'] / 1e6:.2f} MB",
         ]
+
+
+def test_the_worked_answer_says_what_the_records_say() -> None:
+    """Every measured figure of the guide, written anew from the committed records."""
+    guide = (ROOT / "docs" / "guides" / "no_budget.md").read_text(encoding="utf-8")
+    folder = ROOT / "benchmarks" / "results"
+
+    def read(name: str) -> Any:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+
+    def points(of: Any) -> str:
+        return f"{100 * of['value']:+.2f} points ({100 * of['low']:.2f} to {100 * of['high']:.2f})"
+
+    said = []
+    for name in ("tfidf", "probe_rbt3", "lora_rbt3", "full_rbt3"):
+        record = read(f"tickets_recipes/{name}-s0.json")
+        accuracy, parameters = record["metrics"]["test"]["accuracy"], record["parameters"]
+        share = parameters["trainable"] / parameters["total"]
+        interval = f"{accuracy['value']:.4f} ({accuracy['low']:.4f} to {accuracy['high']:.4f})"
+        said.append(f"| `{name}` | {interval} | {100 * share:.2f} % |")
+        if name in ("lora_rbt3", "full_rbt3"):
+            said.append(f"{parameters['shipped_bytes'] / 1e6:.2f} MB")
+    said += [points(read(f"curation/{name}.json")["difference"]) for name in ("tickets-zh", "tickets-en", "banking77")]
+    seeds = read("curation/tickets-zh.json")["seeds"]
+    recall, precision = (
+        sum(seed[figure]["value"] for seed in seeds) / len(seeds) for figure in ("recall", "precision")
+    )
+    said += [f"{recall:.2f} of the flips", f"and {precision:.2f} of what"]
+    said.append(f"with {read('active_learning/banking77.json')['reached']['ratio']:.2f} of them")
+    taught = read("distillation/lora_minilm_sst2.json")
+    said.append(points(taught["student_minus_single"]))
+    said.append(f"gained {100 * (taught['ensemble']['value'] - taught['single']['value']):.2f}")
+    routed = read("calibration/banking77_and_tickets.json")["runs"][0]["targets"][0]["test"]
+    said += [f"{100 * routed['coverage']['value']:.1f} %", f"{100 * routed['accuracy']['value']:.1f} %"]
+    small = read("export_latency/lora_minilm_banking77.json")["models"]
+    lost = small["onnx_int8-int8"]["accuracy_minus_run"]
+    said.append(f"{small['onnx_int8-int8']['p50_of_run']:.2f} of the time")
+    said.append(f"lost {-100 * lost['value']:.2f} points ({-100 * lost['high']:.2f} to {-100 * lost['low']:.2f})")
+    said.append(f"{small['run']['accuracy']['value']:.4f} accurate")
+    text = " ".join(guide.split())
+    assert [figure for figure in said if figure not in text] == []
 
 
 def test_the_mistakes_shown_are_what_such_a_recipe_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
