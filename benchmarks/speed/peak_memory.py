@@ -16,14 +16,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from shapes import build, record
+from shapes import Pooling, build, record
 
 from peftlab.recipe.records import Train
 from peftlab.runs.environment import peak_resident_bytes
 from peftlab.training.loop import fit
 
 Precision = Literal["fp32", "bf16"]
-Pooling = Literal["mean", "cls"]
 ARMS = {
     "full": ("full", {}),
     "lora q,v": ("lora", {"target_modules": ("query", "value")}),

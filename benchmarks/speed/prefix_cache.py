@@ -16,11 +16,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from shapes import Built, build, interleaved, ratios, record, table
+from shapes import Built, Pooling, build, interleaved, ratios, record, table
 
 from peftlab.encoders.prefix_store import PrefixStore
 from peftlab.encoders.trainable import trained_parameters
@@ -28,7 +27,6 @@ from peftlab.recipe.records import Train
 from peftlab.training import prefix
 from peftlab.training.loop import Step, fit
 
-Pooling = Literal["mean", "cls"]
 SETTINGS = {"layers": (-1, -2)}
 ABOUT = {"encoder": "random", "layers": 4}
 

@@ -27,6 +27,7 @@ from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.placement import Placement
 from peftlab.training.plan import make_plan
 
+Pooling = Literal["mean", "cls"]
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "speed"
 SHAPES = {
     "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536, "vocab_size": 30522},
@@ -52,7 +53,7 @@ def build(
     *,
     train: Train,
     seed: int = 0,
-    pooling: Literal["mean", "cls"] = "mean",
+    pooling: Pooling = "mean",
 ) -> Built:
     """Return a random encoder of `shape` with `method`, to be trained on random tokens of these `lengths` [rows]."""
     torch.manual_seed(seed)

@@ -13,11 +13,10 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from typing import Literal
 
 import numpy as np
 import torch
-from shapes import SHAPES, build, ratios, record, table
+from shapes import SHAPES, Pooling, build, ratios, record, table
 
 from peftlab.recipe.records import Train
 from peftlab.training.loop import fit
@@ -31,7 +30,6 @@ ARMS = {
     "head": ("head", {}),
 }
 WARM_UP = 3
-Pooling = Literal["mean", "cls"]
 LIMITS = {"lora q,v": 0.68, "lora all-linear": 0.75, "bottleneck": 0.70, "lora top layer": 0.40}
 
 

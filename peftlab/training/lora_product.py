@@ -60,8 +60,7 @@ class _LoraLinear(torch.autograd.Function):
         x, inner, weight, a, b, kept = ctx.saved_tensors
         outer = gradients[0].contiguous()
         inner_gradient = (b * ctx.scale).t() @ outer.t()
-        b_gradient = inner[:-1] @ outer
-        b_gradient = b_gradient.t().mul(ctx.scale).contiguous()
+        b_gradient = (inner[:-1] @ outer).t().mul(ctx.scale).contiguous()
         if kept is None:
             a_gradient, x_gradient = inner_gradient @ x, None
             if ctx.needs_input_grad[0]:

@@ -52,7 +52,7 @@ def layers_to_recompute(model: Any) -> list[nn.Module]:
             "train.gradient_checkpointing: prefix tuning hands its keys and values to every layer, which cannot take "
             "them twice; remove the key, or bound the memory by train.max_tokens"
         )
-    # transformers 5.14 marks the layers of ALBERT, which are run several times, by no class of their own.
+    # transformers 5.23 does not count the layers of ALBERT, which are run several times, among these.
     layers = [
         module
         for module in model.modules()
