@@ -170,7 +170,8 @@ class Train(Record):
     warmup: Fraction = 0.06
     """Share of all steps over which the learning rate rises from 0."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the training forward pass; `auto`: bf16 where the device multiplies it fast, else fp32."""
+    """Arithmetic of the forward passes of training, of the validation that chooses a checkpoint, and of `head.init`;
+    `auto`: bf16 where the device multiplies it fast, else fp32. A result's metrics are computed in `encoder.dtype`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of head and adapter initialisation, batch order and dropout."""
     threads: Positive | Literal["auto"] = "auto"

@@ -70,7 +70,8 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     lines = tokens["train"] if whole is found else whole.task.encode(whole.tokenizer, whole.splits.train, recipe)
     ending = _hold_plan(found, model, plan, tokens, sitting, built)
     if recipe.head.init == "probe" and not _has_checkpoint(sitting):
-        start = probe_head(found, model, tokens, sitting)
+        with place.autocast():  # a start only: training moves on from it in the same arithmetic
+            start = probe_head(found, model, tokens, sitting)
         if place.is_main:
             sitting.console.print(
                 f"head starts from the probe: C = {start.c:g}, chosen at validation accuracy {start.accuracy:.4f}"
@@ -246,8 +247,13 @@ def _supervision(found: Found, model: Model, tokens: Any, plan: Plan, sitting: S
 
 
 def _validate(found: Found, model: Model, tokens: Any, sitting: Sitting) -> dict[str, float]:
+    """Return the validation metrics that choose a checkpoint, in the training's arithmetic.
+
+    Those of the result are computed at the end (`_settled`) in the weights' own types, as the shipped model computes.
+    """
     splits, recipe = found.splits, found.recipe
-    outputs = found.task.outputs(model.module, tokens, recipe, _passes(found, sitting))
+    with sitting.placement.autocast():
+        outputs = found.task.outputs(model.module, tokens, recipe, _passes(found, sitting))
     values: dict[str, float] = found.task.point_metrics(outputs, splits.validation, splits, recipe.task.config)
     return values
 
