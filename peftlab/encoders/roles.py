@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.errors import EncoderError
 
@@ -154,6 +154,19 @@ def keep_layers(names: Sequence[str], layers: Sequence[int] | Literal["all"]) ->
     """
     kept = set(names) if layers == "all" else _in_layers(layers, [name for name in names if in_a_layer(name)])
     return tuple(name for name in names if name in kept)
+
+
+def layer_stacks(model: nn.Module) -> list[nn.ModuleList]:
+    """Return the lists of repeated layers within `model`, each of as many as its encoder has.
+
+    Two for an encoder-decoder of equal sides, none where the layers are one shared layer (ALBERT).
+    """
+    from torch import nn
+
+    wrapped: Any = model
+    base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
+    depth = getattr(getattr(base, "config", None), "num_hidden_layers", 0)
+    return [one for one in model.modules() if isinstance(one, nn.ModuleList) and len(one) == depth > 0]
 
 
 def in_a_layer(name: str) -> bool:

@@ -91,24 +91,6 @@ def rows_required(seen: Estimated, margin: float, *, level: float = LEVEL, power
     return math.ceil(seen.rows_variance / room) if room > 0 else None
 
 
-def rows_for_margin(
-    discordance: float, margin: float, *, difference: float = 0.0, level: float = LEVEL, power: float = POWER
-) -> int:
-    """Return the test rows at which two trainings that differ on a share `discordance` of rows can be compared.
-
-    `difference` is the true one, 0 for methods that are equally good. The variance of a paired difference of single
-    rows is discordance - difference^2 (Connor 1987; Lachenbruch and Lynch 1998 for non-inferiority). Raises ValueError
-    where the figures exclude each other.
-    """
-    if not abs(difference) <= discordance <= 1 or difference + margin <= 0:
-        raise ValueError(
-            f"needs |difference| <= discordance <= 1 and difference > -margin; got {discordance}, {margin}"
-        )
-    normal = NormalDist()
-    reach = normal.inv_cdf(1 - level) + normal.inv_cdf(power)
-    return math.ceil((discordance - difference**2) * (reach / (difference + margin)) ** 2)
-
-
 def _rounded(count: int) -> int:
     """Return `count` to two digits, upwards: more would claim a precision that a plan has not."""
     step = int(10 ** max(0, len(str(count)) - 2))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from peftlab.encoders.roles import layer_stacks
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -56,14 +58,11 @@ def _base(model: Any) -> Any:
 
 def _last_layer(model: Any) -> tuple[Any, Callable[[Any, _Forward], _Forward]] | None:
     """Return the module of the last layer to change, and what makes its new forward; None where it is not known."""
-    import torch
-
     config: Any = getattr(_base(model), "config", None)
-    kind, depth = getattr(config, "model_type", None), getattr(config, "num_hidden_layers", 0)
-    lists = [one for one in model.modules() if isinstance(one, torch.nn.ModuleList) and len(one) == depth]
-    if len(lists) != 1 or getattr(config, "is_decoder", False):
+    kind, stacks = getattr(config, "model_type", None), layer_stacks(model)
+    if len(stacks) != 1 or getattr(config, "is_decoder", False):
         return None
-    last: Any = lists[0][-1]
+    last: Any = stacks[0][-1]
     if kind == "distilbert":
         return None if "forward" in vars(last) else (last, _like_distilbert)
     if kind in _LIKE_BERT and type(last.attention.self).__name__.endswith("SelfAttention"):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.encoders.prefix_store import PrefixStore, cache_root
-from peftlab.encoders.roles import layer_and_module
+from peftlab.encoders.roles import layer_and_module, layer_stacks
 from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import EncoderError, UserError
 
@@ -79,8 +79,6 @@ def frozen_prefix(found: Found, model: Model, device: torch.device, say: Callabl
 
 def prefix_depth(model: nn.Module, anatomy: Anatomy) -> int:
     """Return how many layers at the bottom of the encoder are frozen, 0 where anything below them is trained."""
-    import torch
-
     wrapped: Any = model
     config = getattr(wrapped, "active_peft_config", None)
     if config is not None and config.is_prompt_learning:
@@ -94,13 +92,10 @@ def prefix_depth(model: nn.Module, anatomy: Anatomy) -> int:
         if number is None:
             return 0
         lowest = min(lowest, number)
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return lowest if any(len(one) == wrapped.config.num_hidden_layers for one in lists) else 0
+    return lowest if layer_stacks(model) else 0
 
 
 def _find(model: nn.Module, anatomy: Anatomy) -> _Prefix:
-    import torch
-
     depth = prefix_depth(model, anatomy)
     if depth == 0:
         raise UserError(
@@ -110,10 +105,7 @@ def _find(model: nn.Module, anatomy: Anatomy) -> _Prefix:
     wrapped: Any = model
     base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
     body: Any = base.get_submodule(anatomy.encoder)
-    count = int(wrapped.config.num_hidden_layers)
-    layers = next(
-        module for module in body.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == count
-    )
+    layers = layer_stacks(model)[0]
     entry = tuple(
         module for name in ("embeddings", "embeddings_project") if (module := getattr(body, name, None)) is not None
     )

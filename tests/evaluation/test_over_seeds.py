@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from peftlab.evaluation.intervals import wilson
-from peftlab.evaluation.non_inferiority import non_inferiority, rows_for_margin, rows_required
+from peftlab.evaluation.non_inferiority import non_inferiority, rows_required
 from peftlab.evaluation.over_seeds import (
     accuracy_interval,
     chance_of_reaching,
@@ -171,9 +171,9 @@ def test_more_methods_ask_for_more_evidence() -> None:
 def test_the_required_rows_decide_with_the_power_promised() -> None:
     """The plan for two equally good methods holds in 80 % of simulated comparisons of that size."""
     population = Population((0.9, 0.9), 0.0, 3)
-    first, second = population.suite(rows=200_000, seeds=1)
-    rows = rows_for_margin(float((first != second).mean()), 0.02)
-    assert rows == rows_required(paired_difference(first, second), 0.02) or rows > 500
+    first, second = population.suite(rows=4_000_000, seeds=1)  # so many that the difference seen is close to the true 0
+    rows = rows_required(paired_difference(first, second), 0.02)
+    assert rows is not None
     won = [
         non_inferiority([paired_difference(*population.suite(rows=rows, seeds=1))], 0.02)[0].verdict == "non-inferior"
         for _ in range(600)
@@ -197,5 +197,3 @@ def test_figures_that_make_no_sense_are_refused() -> None:
         non_inferiority([], 0.0)
     with pytest.raises(ValueError, match="same rows"):
         paired_difference(one, one[:, :5])
-    with pytest.raises(ValueError, match="discordance"):
-        rows_for_margin(0.01, 0.01, difference=0.02)
