@@ -90,7 +90,8 @@ class Ladder(Record):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """`train.seed` of all runs."""
     trials: Positive = 3
-    """Learning-rate trials of each rung that trains by gradient, as far as its share of the minutes allows."""
+    """Learning-rate trials of each rung that trains by gradient, as far as its share of the minutes allows. First comes
+    the rate that the recipe states, for rungs of the recipe's method, and the method's default for others."""
     overrides: tuple[str, ...] = ()
     """Settings of all rungs over the recipe's own."""
     ceilings: LadderCeilings = LadderCeilings()

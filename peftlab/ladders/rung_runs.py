@@ -99,10 +99,10 @@ def planned_runs(site: Site, rung: Rung, more: tuple[str, ...]) -> tuple[list[Pl
         arm = arm_of(site, rung.name, settings)
         method = load_plugin("methods", arm.recipe(ladder.seed).method.name)
         usual = method.LEARNING_RATE if method.SOLVER == "gradient" else None
-        rates = rates_in_order(usual, rung.trials or ladder.trials)
+        rates = rates_in_order(usual, rung.trials or ladder.trials, _stated_rate(site, rung))
         runs = []
         for place, rate in enumerate(rates):
-            name = rung.name if rate is None else f"{rung.name}-lr{place}"
+            name = rung.name if len(rates) == 1 else f"{rung.name}-lr{place}"
             words = () if rate is None else (f"train.learning_rate={rate!r}",)
             run = plan_run(arm, name, ladder.seed, site.inputs, words)
             runs += [run] if run is not None else []
@@ -113,6 +113,15 @@ def planned_runs(site: Site, rung: Rung, more: tuple[str, ...]) -> tuple[list[Pl
     if not runs or len(site.inputs.mistakes) > before:
         return [], site.inputs.mistakes[-1]
     return runs, ""
+
+
+def _stated_rate(site: Site, rung: Rung) -> float | None:
+    """Return the rate that the ladder's recipe states for the method of `rung`; None where the rung has its own."""
+    if any(word.startswith("train.learning_rate=") for word in rung.overrides):
+        return None
+    recipe = arm_of(site, "base", site.ladder.overrides).recipe(site.ladder.seed)
+    stated, same = recipe.train.learning_rate, rung.method in (None, recipe.method.name)
+    return stated if same and stated != "auto" else None
 
 
 def clock_of(site: Site) -> str:

@@ -8,6 +8,7 @@ goes on judges as one that was not.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,14 +51,22 @@ class Tried:
         return self.state in ("complete", "stopped") and self.result is not None
 
 
-def rates_in_order(usual: LearningRate | None, trials: int) -> tuple[float | None, ...]:
-    """Return the learning rates to try, the one nearest to the method's default first; None: as the recipe says."""
-    if usual is None or trials == 1:
-        return (None,)
-    import math
+def rates_in_order(usual: LearningRate | None, trials: int, own: float | None = None) -> tuple[float | None, ...]:
+    """Return the learning rates to try, the likeliest first; None: as the recipe says.
 
-    rates = learning_rates(usual, trials)
-    return tuple(sorted(rates, key=lambda rate: (abs(math.log(rate / usual.default)), rate)))
+    `own`: the rate that the ladder's recipe states for the same method. It takes the place of the nearest rate of the
+    method's grid and comes first: whoever wrote it may know the data. Without it the method's default is the likeliest.
+    """
+    if usual is None:
+        return (None,)
+    if trials == 1:
+        return (own,)
+
+    def distance(rate: float) -> tuple[float, float]:
+        return abs(math.log(rate / (own or usual.default))), rate
+
+    rates = sorted(learning_rates(usual, trials), key=distance)
+    return tuple(rates) if own is None else (own, *rates[1:])
 
 
 class Judge:

@@ -147,6 +147,17 @@ def test_hopeless_trials_are_cut_off_and_the_best_rate_is_chosen(
     assert lora["trials"][0]["learning_rate"] == pytest.approx(5e-4, rel=0.6)
 
 
+def test_the_rate_that_the_recipe_states_for_a_method_is_tried_first(
+    write_ladder: WriteLadder, tmp_path: Path, made_up: MadeUp
+) -> None:
+    """In place of the nearest rate of the method's grid; it says nothing of other methods."""
+    own = 'overrides = [\'method={name = "lora"}\', "train.learning_rate=3e-3"]\n'
+    record = found(write_ladder(tmp_path, "target = 0.97\n" + own + RUNGS), tmp_path, made_up)
+    rates = {one["rung"]: [trial["learning_rate"] for trial in one["trials"]] for one in record["rungs"]}
+    assert rates["lora"] == pytest.approx([3e-3, 5.95e-4, 1.58e-4], rel=0.01)
+    assert 3e-3 not in rates["full"]
+
+
 def test_the_minutes_end_a_search_with_the_best_so_far(
     write_ladder: WriteLadder, tmp_path: Path, made_up: MadeUp
 ) -> None:
