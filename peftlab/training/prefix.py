@@ -105,7 +105,7 @@ def _find(model: nn.Module, anatomy: Anatomy) -> _Prefix:
     wrapped: Any = model
     base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
     body: Any = base.get_submodule(anatomy.encoder)
-    layers = layer_stacks(model)[0]
+    layers = layer_stacks(body)[0]
     entry = tuple(
         module for name in ("embeddings", "embeddings_project") if (module := getattr(body, name, None)) is not None
     )
