@@ -226,6 +226,8 @@ def test_the_worked_answer_says_what_the_records_say() -> None:
     said.append(f"{small['onnx_int8-int8']['p50_of_run']:.2f} of the time")
     said.append(f"lost {-100 * lost['value']:.2f} points ({-100 * lost['high']:.2f} to {-100 * lost['low']:.2f})")
     said.append(f"{small['run']['accuracy']['value']:.4f} accurate")
+    search = json.loads((ROOT / "benchmarks" / "searches" / "tickets_zh" / "search.json").read_text(encoding="utf-8"))
+    said.append(search["sentence"])
     text = " ".join(guide.split())
     assert [figure for figure in said if figure not in text] == []
 

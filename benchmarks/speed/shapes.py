@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,8 @@ SHAPES = {
     "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536, "vocab_size": 30522},
     "rbt3": {"hidden_size": 768, "num_hidden_layers": 3, "intermediate_size": 3072, "vocab_size": 21128},
 }
+BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "vocab_size": 21128}
+"""The shape of BERT-base, too large for the benchmarks on a CPU."""
 LABELS = 77
 
 
@@ -57,35 +59,50 @@ def build(
 ) -> Built:
     """Return a random encoder of `shape` with `method`, to be trained on random tokens of these `lengths` [rows]."""
     torch.manual_seed(seed)
-    body = BertModel(BertConfig(num_attention_heads=12, attn_implementation="sdpa", **SHAPES[shape]), False)
+    body = body_of(SHAPES[shape])
     tables = tuple(f"encoder.{name}" for name, module in body.named_modules() if isinstance(module, torch.nn.Embedding))
     anatomy = Anatomy("bert", "encoder", tables, ("classifier",), ("classifier",))
+    model = attached(PooledClassifier(body, pooling, LABELS, 0.1), anatomy, method, settings)
+    placement = Placement(0, 1, torch.device("cpu"), torch.get_num_threads(), "fp32")
+    return Built(model, anatomy, fitting_of(model, anatomy, lengths, placement, train=train, seed=seed))
+
+
+def body_of(shape: Mapping[str, int]) -> BertModel:
+    """Return a random encoder without a pooler."""
+    return BertModel(BertConfig(num_attention_heads=12, attn_implementation="sdpa", **shape), False)
+
+
+def attached(model: Any, anatomy: Anatomy, method: str, settings: dict[str, Any]) -> Any:
+    """Return `model` with `method` attached."""
     plugin: Any = load_plugin("methods", method)
-    config = plugin.Config(**settings)
-    model = plugin.attach(PooledClassifier(body, pooling, LABELS, 0.1), config, anatomy)
+    return plugin.attach(model, plugin.Config(**settings), anatomy)
+
+
+def fitting_of(
+    model: Any, anatomy: Anatomy, lengths: Any, placement: Placement, *, train: Train, seed: int = 0
+) -> Fitting:
+    """Return what the loop needs to train `model`, where it is placed, on random tokens of these `lengths` [rows]."""
     draw = np.random.default_rng(0)  # the same texts whatever the seed of the model
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = draw.integers(1000, 20000, int(starts[-1])).astype(np.int32)
     tokens = Tokens(ids, np.zeros(len(ids), np.int8), starts, 0, pad_left=False)
     labels = draw.integers(0, LABELS, len(lengths))
-    device = torch.device("cpu")
     rate = 1e-4 if train.learning_rate == "auto" else train.learning_rate
-    fitting = Fitting(
+    return Fitting(
         model=model,
         lengths=tokens.lengths,
         batch=labelled_batches(tokens, torch.from_numpy(labels)),
         row_weights=np.ones(len(labels), np.float32),
         row_losses=lambda logits, targets: classification.row_losses(logits, targets, None, classification.Config()),
-        optimizer=make_optimizer(parameter_groups(model, anatomy, Optimizer(), rate), Optimizer(), device),
+        optimizer=make_optimizer(parameter_groups(model, anatomy, Optimizer(), rate), Optimizer(), placement.device),
         plan=make_plan(train, Evaluation(), len(labels)),
         schedule="linear",
         clip=1.0,
         seed=seed,
-        placement=Placement(0, 1, device, torch.get_num_threads(), "fp32"),
+        placement=placement,
         describe_rows=str,
         stop_asked=lambda: False,
     )
-    return Built(model, anatomy, fitting)
 
 
 def interleaved(arms: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, list[float]]]:

@@ -1,0 +1,52 @@
+"""docs/speed.md says what the records in benchmarks/results/speed say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = (
+    ("minilm", "32x32"),
+    ("minilm", "256x128"),
+    ("rbt3", "256x128"),
+    ("base", "32x128"),
+    ("base", "256x128"),
+)
+
+
+def _record(name: str) -> Any:
+    path = ROOT / "benchmarks" / "results" / "speed" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _lines() -> list[str]:
+    return (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_table_of_the_gpu_is_that_of_its_record() -> None:
+    results = _record("gpu")["results"]
+    lines = _lines()
+    for arm in results["minilm"]["32x32"]:
+        of = [results[shape][batch][arm] for shape, batch in COLUMNS]
+        cells = [f"{row['step_ms']:.1f}, {row['wall_ratio']:.2f}, {row['memory_ratio']:.2f}" for row in of]
+        assert f"| {arm} | {' | '.join(cells)} |" in lines
+    full = [results[shape][batch]["full"] for shape, batch in COLUMNS]
+    shares = " | ".join(f"{100 * row['share_of_matmul_peak']:.1f} %" for row in full)
+    assert f"| full, share of the matmul peak | {shares} |" in lines
+    peaks = " | ".join(f"{row['peak_mb']:,}" for row in full)
+    assert f"| full, MB on the GPU | {peaks} |" in lines
+
+
+def test_the_table_of_steps_is_that_of_its_records() -> None:
+    minilm, rbt3 = (_record(f"step_ratios_{shape}")["results"] for shape in ("minilm", "rbt3"))
+    lines = _lines()
+    names = {
+        "lora q,v": "LoRA on query and value",
+        "lora all-linear": "LoRA on all linear layers",
+        "bottleneck": "bottleneck adapters",
+        "lora top layer": "LoRA in the top layer",
+    }
+    for arm, name in names.items():
+        assert f"| {name} | {minilm[arm]['wall_ratio']:.3f} | {rbt3[arm]['wall_ratio']:.3f} |" in lines
