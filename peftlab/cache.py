@@ -1,9 +1,10 @@
-"""`peftlab cache`: what frozen layers gave for each text and is kept on disk: list it, or clear it."""
+"""`peftlab cache`: what runs keep on disk for one another: list it, or clear it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from peftlab.programs import EXIT_CODES, run_program
@@ -19,8 +20,9 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of `peftlab cache`."""
     made = argparse.ArgumentParser(
         prog="peftlab cache",
-        description='List the states that runs with train.frozen_prefix = "cache" have kept, or clear them. They lie\n'
-        "in $PEFTLAB_CACHE, else in ~/.cache/peftlab. Clearing costs time, no result.",
+        description="List what runs keep for later ones, or clear it: the states of frozen layers where\n"
+        'train.frozen_prefix = "cache", and the probes that heads start from (head.init = "probe"). It lies in\n'
+        "$PEFTLAB_CACHE, else in ~/.cache/peftlab. Clearing costs time, no result.",
         epilog=f"examples: peftlab cache, peftlab cache --clear --encoder hfl/rbt3\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -31,14 +33,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _list(*, as_json: bool) -> int:
-    from peftlab.encoders.prefix_store import cache_root, kept_states
+    from peftlab.encoders.prefix_store import cache_folder, cache_root, kept_states
+    from peftlab.training.head_start import kept_heads
 
-    root = cache_root()
-    kept = kept_states(root)
+    kept, heads = kept_states(cache_root()), Counter[str]()
+    sizes = Counter[str]()
+    for head in kept_heads():
+        heads[head.encoder] += 1
+        sizes[head.encoder] += head.size
     if as_json:
         import json
 
-        print(json.dumps([{**one.about, "texts": one.texts, "bytes": one.size} for one in kept], indent=2))
+        lines = [{"kind": "states", **one.about, "texts": one.texts, "bytes": one.size} for one in kept]
+        lines += [{"kind": "heads", "encoder": name, "heads": heads[name], "bytes": sizes[name]} for name in heads]
+        print(json.dumps(lines, indent=2))
         return 0
     for one in kept:
         about = one.about
@@ -46,20 +54,28 @@ def _list(*, as_json: bool) -> int:
             f"{one.size / 1e6:10,.1f} MB  {one.texts:9,} texts  {about['encoder']}, {about['layers']} layers, "
             f"{about['dtype']}, {about['device']}"
         )
-    print(f"{sum(one.size for one in kept) / 1e6:10,.1f} MB in all, in {root}")
+    for name in heads:
+        print(f"{sizes[name] / 1e6:10,.1f} MB  {heads[name]:9,} heads  {name}, solved as probes")
+    total = sum(one.size for one in kept) + sum(sizes.values())
+    print(f"{total / 1e6:10,.1f} MB in all, in {cache_folder('')}")
     return 0
 
 
 def _clear(encoder: str | None) -> int:
-    from peftlab.encoders.prefix_store import cache_root, clear_states, kept_states
+    from peftlab.encoders.prefix_store import cache_folder, cache_root, clear_states, kept_states
     from peftlab.errors import UserError
+    from peftlab.training.head_start import kept_heads
 
-    root = cache_root()
-    names = sorted({str(one.about["encoder"]) for one in kept_states(root)})
+    root, heads = cache_root(), kept_heads()
+    names = sorted({str(one.about["encoder"]) for one in kept_states(root)} | {head.encoder for head in heads})
     if encoder is not None and encoder not in names:
         raise UserError(f"--encoder: nothing is kept of {encoder!r}; there is: {', '.join(names) or 'nothing'}")
     freed = clear_states(root, lambda one: encoder is None or one.about["encoder"] == encoder)
-    print(f"freed {freed / 1e6:,.1f} MB in {root}")
+    for head in heads:
+        if encoder is None or head.encoder == encoder:
+            head.path.unlink(missing_ok=True)
+            freed += head.size
+    print(f"freed {freed / 1e6:,.1f} MB in {cache_folder('')}")
     return 0
 
 

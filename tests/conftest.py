@@ -102,6 +102,12 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what runs keep between them out of the home folder, and apart from test to test."""
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 # A tiny encoder --------------------------------------------------------------------------------------------------
 
 # Special tokens in the order of their ids: padding, unknown, start, end, mask.

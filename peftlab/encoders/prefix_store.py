@@ -32,9 +32,14 @@ _ENDING = ".safetensors"
 _ABOUT = "about.json"
 
 
+def cache_folder(part: str) -> Path:
+    """Return the folder of one kind of what is kept between runs."""
+    return Path(os.environ.get(ROOT_VARIABLE) or Path.home() / ".cache" / "peftlab") / part
+
+
 def cache_root() -> Path:
     """Return the folder under which cached states lie."""
-    return Path(os.environ.get(ROOT_VARIABLE) or Path.home() / ".cache" / "peftlab") / "prefix"
+    return cache_folder("prefix")
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def kept_states(root: Path) -> list[Kept]:
         if (folder / _ABOUT).is_file():
             about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
             texts = sum(_header(path)[0]["digests"]["shape"][0] for path in folder.glob(f"*{_ENDING}"))
-            found.append(Kept(folder, about, texts, _bytes(folder)))
+            found.append(Kept(folder, about, texts, folder_bytes(folder)))
     return sorted(found, key=lambda kept: -kept.size)
 
 
@@ -114,7 +119,7 @@ class PrefixStore:
         """Write what was added as one segment, or say that the budget is used up."""
         if not self._pending:
             return
-        if self._full or _bytes(self._root) + self._pending_bytes > self._budget:
+        if self._full or folder_bytes(self._root) + self._pending_bytes > self._budget:
             self._full = True
             self._say(
                 f"the frozen-prefix cache is full at {self._budget / 1e9:g} GB (train.cache_gb): what is not in it is "
@@ -163,7 +168,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _bytes(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """Return the bytes of the files below `folder`; what another process removes meanwhile counts nothing."""
     total = 0
     for path in folder.rglob("*"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peftlab.encoders.quantised import size_of
 from peftlab.errors import EncoderError
@@ -54,6 +55,22 @@ def _cast_to_weight(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tupl
     if torch.is_autocast_enabled(inputs[0].device.type):
         return inputs
     return (inputs[0].to(module.weight.dtype), *inputs[1:])  # type: ignore[arg-type] # a Linear's weight is a tensor
+
+
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """Take what peft has put into the modules of `model`, if anything, out of their forward pass while this lasts."""
+    wrapped: Any = model
+    # Virtual tokens stand in front of the base model, not in it.
+    if not hasattr(wrapped, "disable_adapter") or wrapped.active_peft_config.is_prompt_learning:
+        yield
+        return
+    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    with wrapped.disable_adapter():
+        yield
+    # Switched on again, peft trains everything of its own, also what a method has frozen.
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trained[name])
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -31,6 +31,7 @@ from peftlab.training.ceilings import (
 from peftlab.training.checkpoints import Progress
 from peftlab.training.distillation import taught, taught_losses, taught_targets
 from peftlab.training.frozen import frozen_outputs
+from peftlab.training.head_start import start_from_probe
 from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
@@ -47,7 +48,6 @@ from peftlab.training.prepare import (
 )
 from peftlab.training.save import save_and_prove
 from peftlab.training.signals import StopWish, stop_on_signals
-from peftlab.training.solve_probe import probe_head
 from peftlab.training.supervise import Supervision, train
 
 
@@ -70,12 +70,7 @@ def solve_by_gradient(found: Found, sitting: Sitting) -> Outcome:
     lines = tokens["train"] if whole is found else whole.task.encode(whole.tokenizer, whole.splits.train, recipe)
     ending = _hold_plan(found, model, plan, tokens, sitting, built)
     if recipe.head.init == "probe" and not _has_checkpoint(sitting):
-        with place.autocast():  # a start only: training moves on from it in the same arithmetic
-            start = probe_head(found, model, tokens, sitting)
-        if place.is_main:
-            sitting.console.print(
-                f"head starts from the probe: C = {start.c:g}, chosen at validation accuracy {start.accuracy:.4f}"
-            )
+        start_from_probe(found, model, tokens, sitting)
     # Dropout differs between processes, and not from the draws that made the head.
     torch.manual_seed(recipe.train.seed + 1_000_003 * (place.rank + 1))
     _announce(model, plan, sitting)

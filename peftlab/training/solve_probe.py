@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.data.rows import SplitName
 from peftlab.data.tokens import Tokens
+from peftlab.encoders.trainable import without_adapters
 from peftlab.evaluation.forward import logits_of, pooled_features
 from peftlab.evaluation.logistic import solve_probe
 from peftlab.training.ceilings import (
@@ -94,15 +95,18 @@ def probe_head(
 ) -> Probe:
     """Write the logistic regression on the frozen embeddings into the head of `model`, and return it.
 
-    The start of LP-FT too (Kumar et al. 2022). Raises EncoderError for an architecture's own head, before any embedding
-    is computed.
+    The embeddings are those of the encoder without what a method has attached to it. Raises EncoderError for an
+    architecture's own head, before any embedding is computed.
     """
     linear_head(model.module)
     wrapped: Any = model.module
     base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
     # Validation rows that are trained on have their embeddings among those of the training rows.
     names: tuple[SplitName, ...] = ("train", "validation") if found.validates else ("train",)
-    with bar(sitting.console, "embedding", sum(len(tokens[name]) for name in names)) as drawn:
+    with (
+        without_adapters(wrapped),
+        bar(sitting.console, "embedding", sum(len(tokens[name]) for name in names)) as drawn,
+    ):
         train, *held_out = (
             pooled_features(
                 base,

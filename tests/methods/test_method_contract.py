@@ -21,7 +21,7 @@ from peftlab.encoders.load import HeadShape, LoadedEncoder, load_classifier
 from peftlab.encoders.merging import CannotMerge, merge
 from peftlab.encoders.saved import load_trained, save_trained
 from peftlab.encoders.shape import shape_of
-from peftlab.encoders.trainable import count_parameters, trained_parameters
+from peftlab.encoders.trainable import count_parameters, trained_parameters, without_adapters
 from peftlab.errors import EncoderError, RecipeError
 from peftlab.recipe.load import read_recipe
 from peftlab.recipe.plugins import load_plugin, plugin_names
@@ -376,3 +376,31 @@ def poolerless(
     tensors = {name: value for name, value in load_file(folder / "model.safetensors").items() if "pooler" not in name}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return copies(lambda _: folder)
+
+
+@pytest.mark.parametrize("name", ATTACHING)
+def test_a_pass_without_the_adapters_is_the_frozen_encoders_and_leaves_them_as_they_were(
+    name: str, encoders: Callable[..., LoadedEncoder]
+) -> None:
+    """The start of a head from a probe rests on it: the same for every method, and no gradient switched on by it."""
+    loaded, method = encoders("bert"), load_plugin("methods", name)
+    states = bare_states(loaded.model)
+    model = method.attach(loaded.model, method.Config(), loaded.anatomy)
+    before, trained = logits_of(model), [parameter.requires_grad for parameter in model.parameters()]
+
+    with without_adapters(model):
+        wrapped: Any = model
+        assert torch.equal(
+            bare_states(wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else model), states
+        )
+
+    assert [parameter.requires_grad for parameter in model.parameters()] == trained
+    assert torch.equal(logits_of(model), before)
+
+
+def bare_states(model: Any) -> torch.Tensor:
+    """Return what the encoder of a pooled classifier gives for the batch."""
+    model.eval()
+    with torch.inference_mode():
+        states: torch.Tensor = model.encoder(**batch()).last_hidden_state
+    return states
