@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,8 @@ class Anatomy:
     def is_new(self, parameter: str) -> bool:
         """Say whether the parameter of this name belongs to a newly initialised module."""
         return parameter.startswith(tuple(f"{module}." for module in self.new_modules))
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the model within peft's wrapper, whose layers may hold an adapter; `model` itself where there is none."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -8,8 +8,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from peftlab.encoders.anatomy import unwrapped
 from peftlab.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -163,9 +164,7 @@ def layer_stacks(model: nn.Module) -> list[nn.ModuleList]:
     """
     from torch import nn
 
-    wrapped: Any = model
-    base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
-    depth = getattr(getattr(base, "config", None), "num_hidden_layers", 0)
+    depth = getattr(getattr(unwrapped(model), "config", None), "num_hidden_layers", 0)
     return [one for one in model.modules() if isinstance(one, nn.ModuleList) and len(one) == depth > 0]
 
 

@@ -77,11 +77,6 @@ def start_of(model: Any) -> int:
     return int(found)
 
 
-def unwrapped(model: Any) -> Any:
-    """Return the encoder-decoder itself, whose layers may hold an adapter: what generates."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def _own(encoder: Encoder, folder: Path) -> LoadedEncoder:
     """Load an encoder-decoder of `folder`, in which nothing is new but what its checkpoint lacks."""
     from transformers import AutoModelForSeq2SeqLM

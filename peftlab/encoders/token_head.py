@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftlab.encoders.anatomy import unwrapped
 from peftlab.encoders.load import HeadShape, LoadedEncoder, load_native, native_around
 from peftlab.encoders.trainable import keep_in_fp32
 from peftlab.errors import MissingPackage
@@ -95,8 +96,7 @@ def trained_module(model: nn.Module, name: str) -> Any:
     """Return the trained copy of the outermost module `name` of `model`, whatever wraps it; None where it has none."""
     from peft.utils import ModulesToSaveWrapper
 
-    wrapped: Any = model
-    inner: Any = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
+    inner = unwrapped(model)
     found = getattr(inner, name, None)
     if isinstance(found, ModulesToSaveWrapper):
         return found.modules_to_save[found.active_adapters[0]]
@@ -105,8 +105,7 @@ def trained_module(model: nn.Module, name: str) -> Any:
 
 def without_crf(model: nn.Module) -> nn.Module:
     """Return `model` itself without its CRF, where it has one: the forward pass never used it."""
-    wrapped: Any = model
-    inner: Any = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
+    inner = unwrapped(model)
     if hasattr(inner, CRF):
         delattr(inner, CRF)
     return model

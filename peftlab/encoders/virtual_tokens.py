@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from peftlab.encoders.anatomy import unwrapped
 from peftlab.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -79,4 +80,4 @@ def _with_text_length(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def _config(model: Any) -> Any:
-    return model.get_base_model().config if hasattr(model, "get_base_model") else model.config
+    return unwrapped(model).config

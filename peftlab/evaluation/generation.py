@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from peftlab.data.paired_tokens import IGNORED, PairedTokens, forced, forced_inputs
 from peftlab.data.tokens import Tokens, batches_by_length, pad
-from peftlab.encoders.seq2seq import start_of, unwrapped
+from peftlab.encoders.anatomy import unwrapped
+from peftlab.encoders.seq2seq import start_of
 from peftlab.evaluation.forward import Passes, gathered
 from peftlab.evaluation.generated_scores import Generated
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from peftlab.errors import UserError
 from peftlab.ladders.adapt import Adapted, adapted_encoder
@@ -14,6 +15,9 @@ from peftlab.suites.arms import Arm
 from peftlab.suites.board import clock
 from peftlab.suites.orders import PlannedRun
 from peftlab.suites.plan import check_models, plan_run
+
+if TYPE_CHECKING:
+    from peftlab.recipe.records import Recipe
 
 _BASE = ("data.train_on_validation=false", "evaluation.score_test=false")
 """Settings of the ladder's recipe where only its encoder and its data are looked at."""
@@ -74,7 +78,7 @@ def next_encoder(site: Site) -> str | None:
     from peftlab.encoders.families import by_cost, known_family, next_dearer
     from peftlab.encoders.shape import shape_of
 
-    recipe = arm_of(site, "base", (*site.ladder.overrides, *_BASE)).recipe(site.ladder.seed)
+    recipe = _ladders_recipe(site, *_BASE)
     found = site.inputs.of(recipe) if recipe.encoder is not None else None
     if found is None or found.files is None or recipe.encoder is None:
         return None
@@ -85,6 +89,11 @@ def next_encoder(site: Site) -> str | None:
     chinese = "zh" in (known.language if known is not None else "", found.splits.report.get("language"))
     following = next_dearer(shape, [one for one in by_cost("zh" if chinese else "en") if one.language != "many"])
     return following.name if following is not None else None
+
+
+def _ladders_recipe(site: Site, *more: str) -> Recipe:
+    """Return the recipe that the ladder names, with the ladder's overrides and `more`."""
+    return arm_of(site, "base", (*site.ladder.overrides, *more)).recipe(site.ladder.seed)
 
 
 def arm_of(site: Site, name: str, settings: Sequence[str]) -> Arm:
@@ -119,7 +128,7 @@ def _stated_rate(site: Site, rung: Rung) -> float | None:
     """Return the rate that the ladder's recipe states for the method of `rung`; None where the rung has its own."""
     if any(word.startswith("train.learning_rate=") for word in rung.overrides):
         return None
-    recipe = arm_of(site, "base", site.ladder.overrides).recipe(site.ladder.seed)
+    recipe = _ladders_recipe(site)
     stated, same = recipe.train.learning_rate, rung.method in (None, recipe.method.name)
     return stated if same and stated != "auto" else None
 

@@ -179,7 +179,8 @@ def objective(
     """Return what the loop trains by; a row counts by the tokens of its target."""
     from peftlab.data.paired_tokens import forced, forced_batches
     from peftlab.data.tokens import Objective
-    from peftlab.encoders.seq2seq import start_of, unwrapped
+    from peftlab.encoders.anatomy import unwrapped
+    from peftlab.encoders.seq2seq import start_of
 
     start = start_of(unwrapped(model))
     return Objective(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from peftlab.encoders.anatomy import unwrapped
 from peftlab.encoders.roles import layer_stacks
 
 if TYPE_CHECKING:
@@ -46,19 +47,15 @@ def _reads_first_token(model: Any) -> bool:
     config = getattr(model, "active_peft_config", None)
     if config is not None and config.is_prompt_learning:
         return False
-    base = _base(model)
+    base = unwrapped(model)
     if isinstance(base, Pooled):
         return base.pooling == "cls"
     return type(base).__name__.endswith("ForSequenceClassification")
 
 
-def _base(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def _last_layer(model: Any) -> tuple[Any, Callable[[Any, _Forward], _Forward]] | None:
     """Return the module of the last layer to change, and what makes its new forward; None where it is not known."""
-    config: Any = getattr(_base(model), "config", None)
+    config: Any = getattr(unwrapped(model), "config", None)
     kind, stacks = getattr(config, "model_type", None), layer_stacks(model)
     if len(stacks) != 1 or getattr(config, "is_decoder", False):
         return None

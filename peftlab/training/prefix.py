@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.encoders.anatomy import unwrapped
 from peftlab.encoders.prefix_store import PrefixStore, cache_root
 from peftlab.encoders.roles import layer_and_module, layer_stacks
 from peftlab.encoders.trainable import trained_parameters
@@ -102,9 +103,7 @@ def _find(model: nn.Module, anatomy: Anatomy) -> _Prefix:
             'train.frozen_prefix: "eval" and "cache" need frozen layers at the bottom of the encoder, and this method '
             'trains the lowest one or its input; train top layers only (method.layers = [-1, -2]), or write "dropout"'
         )
-    wrapped: Any = model
-    base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
-    body: Any = base.get_submodule(anatomy.encoder)
+    body: Any = unwrapped(model).get_submodule(anatomy.encoder)
     layers = layer_stacks(body)[0]
     entry = tuple(
         module for name in ("embeddings", "embeddings_project") if (module := getattr(body, name, None)) is not None

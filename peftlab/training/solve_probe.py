@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from peftlab.data.rows import SplitName
 from peftlab.data.tokens import Tokens
+from peftlab.encoders.anatomy import unwrapped
 from peftlab.encoders.trainable import without_adapters
 from peftlab.evaluation.forward import logits_of, pooled_features
 from peftlab.evaluation.logistic import solve_probe
@@ -99,12 +100,11 @@ def probe_head(
     architecture's own head, before any embedding is computed.
     """
     linear_head(model.module)
-    wrapped: Any = model.module
-    base = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
+    base = unwrapped(model.module)
     # Validation rows that are trained on have their embeddings among those of the training rows.
     names: tuple[SplitName, ...] = ("train", "validation") if found.validates else ("train",)
     with (
-        without_adapters(wrapped),
+        without_adapters(model.module),
         bar(sitting.console, "embedding", sum(len(tokens[name]) for name in names)) as drawn,
     ):
         train, *held_out = (
