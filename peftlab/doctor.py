@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from peftlab.errors import UserError
 from peftlab.programs import quiet_libraries, run_program
 
 HUB_TIMEOUT_SECONDS = 3.0
@@ -106,10 +107,21 @@ def diagnose() -> Diagnosis:
 
 
 def requirements() -> tuple[dict[str, str], dict[str, str]]:
-    """Return peftlab's own requirements: each required one with its version range, each optional one with its extra."""
+    """Return peftlab's own requirements: each required one with its version range, each optional one with its extra.
+
+    Raises UserError where peftlab runs from a folder without being installed, so that nothing states them.
+    """
     required: dict[str, str] = {}
     optional: dict[str, str] = {}
-    for line in importlib.metadata.requires("peftlab") or []:
+    try:
+        lines = importlib.metadata.requires("peftlab") or []
+    except importlib.metadata.PackageNotFoundError:
+        folder = Path(__file__).resolve().parents[1]
+        raise UserError(
+            f"peftlab runs from {folder} without being installed, so that its requirements are not known; run: "
+            f"pip install -e {folder}"
+        ) from None
+    for line in lines:
         requirement, _, marker = (part.strip() for part in line.partition(";"))
         match = re.match(r"([A-Za-z0-9._-]+)\s*(.*)", requirement)
         extra = re.search(r"extra == ['\"]([^'\"]+)", marker)

@@ -119,3 +119,17 @@ def test_the_data_folder_is_told_with_its_sets(tmp_path: Path, monkeypatch: pyte
     assert doctor.data_folder() == {"PEFTLAB_DATA": str(tmp_path), "exists": True, "sets": ["one", "two"]}
     monkeypatch.setenv("PEFTLAB_DATA", str(tmp_path / "gone"))
     assert not doctor.data_folder()["exists"]
+
+
+def test_a_checkout_that_is_not_installed_exits_2_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def absent(name: str) -> list[str]:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", absent)
+    assert main(["doctor"]) == 2
+    said = capsys.readouterr()
+    assert "without being installed" in said.err
+    assert "pip install -e" in said.err
+    assert said.out == ""
