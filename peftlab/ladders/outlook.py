@@ -90,9 +90,13 @@ def _missing(counts: NDArray[np.float64], errors: NDArray[np.float64], target: f
     return float(counts[-1]) * (ratio ** (1 / exponent) - 1), exponent
 
 
-def untried(site: Site, steps: Sequence[Step]) -> str | None:
-    """Return the first rung that was not climbed and why, or the next encoder; None where there is neither."""
-    for step in steps:
+def untried(site: Site, steps: Sequence[Step], best: Step | None) -> str | None:
+    """Return the first rung behind the best one that was not climbed, and why, or the next encoder; None for neither.
+
+    A rung before the best one is cheaper, and was left behind already.
+    """
+    behind = steps if best is None else steps[[step.rung.name for step in steps].index(best.rung.name) + 1 :]
+    for step in behind:
         if step.state != "climbed" and step.rung.waits_for is None and step.reason is not None:
             return f"the rung {step.rung.name} ({step.reason.splitlines()[-1]})"
     if any(step.rung.next_encoder and step.state == "climbed" for step in steps):

@@ -87,7 +87,7 @@ def _record(
 ) -> dict[str, Any]:
     ladder = site.ladder
     looks = sum(step.accuracy is not None for step in steps)
-    other = untried(site, steps) if verdict != "reached" else None
+    other = untried(site, steps, best) if verdict != "reached" else None
     cost = _cost(site, best)
     result = _result(best) if best is not None else None
     return {

@@ -110,6 +110,18 @@ def test_a_target_out_of_reach_says_by_how_much_and_what_would_change_it(
     assert states(record)["clean"] == "left out"
 
 
+def test_what_would_change_it_is_no_rung_that_stood_before_the_best_one(
+    write_ladder: WriteLadder, tmp_path: Path, made_up: MadeUp
+) -> None:
+    whole = '[[rungs]]\nname = "whole"\nmethod = "full"\ntrials = 1\n'
+    lora = '[[rungs]]\nname = "lora"\nmethod = "lora"\noverrides = ["method.r=2"]\n'
+    more = "target = 0.98\n[ceilings]\ntrainable_parameters = 3000\n"
+    made_up.accuracies = {"lora": 0.9}
+    record = found(write_ladder(tmp_path, more + whole + lora), tmp_path, made_up)
+    assert states(record) == {"whole": "left out", "lora": "climbed"}
+    assert record["what_would_change_it"]["rung"].startswith("the next dearer encoder")
+
+
 def test_a_rung_above_a_ceiling_is_left_out_and_named(
     write_ladder: WriteLadder, tmp_path: Path, made_up: MadeUp
 ) -> None:
