@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from peftlab.programs import EXIT_CODES, quiet_libraries, run_program
 
 if TYPE_CHECKING:
+    from peftlab.ladders.site import Step
     from peftlab.ladders.trials import Do
 
 
@@ -108,7 +109,13 @@ def search(
         if (before := _used_up(kept / RECORD, key)) is not None:
             console.print("the minutes of this search are used up; more of them: --minutes N", markup=False)
             return before, kept
-        record = {**judge(site, tuple(climb(site))), "key": key}
+        steps = tuple(climb(site))
+        if not account.worked and (before := _finished(kept / RECORD, key, steps)) is not None:
+            # Every run is that of the record: the same verdict, and no second look at the test rows.
+            console.print(before["sentence"], style="bold", markup=False)
+            write_climb(kept)
+            return before, kept
+        record = {**judge(site, steps), "key": key}
         account.write()
     write_json(kept / RECORD, record)
     write_climb(kept)
@@ -121,12 +128,30 @@ def _key(ladder: str, recipe: Path) -> str:
     return hashlib.sha256(ladder.encode() + b"\n" + recipe.read_bytes()).hexdigest()
 
 
+def _finished(path: Path, key: str, steps: Sequence[Step]) -> dict[str, Any] | None:
+    """Return the record of the same search where it came to a verdict from these very runs.
+
+    What it had left out counts as not begun now, where no time is left.
+    """
+    record = _before(path, key)
+    if record is None:
+        return None
+    then = {one["rung"]: one["chosen"] for one in record["rungs"] if one["chosen"] is not None}
+    now = {one.rung.name: one.chosen.name for one in steps if one.chosen is not None}
+    return record if then == now else None
+
+
 def _used_up(path: Path, key: str) -> dict[str, Any] | None:
     """Return the record of the same search where its minutes were used up; it would find no more."""
+    record = _before(path, key)
+    return record if record is not None and record["verdict"] == "out_of_budget" else None
+
+
+def _before(path: Path, key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record if record.get("key") == key and record["verdict"] == "out_of_budget" else None
+    return record if record.get("key") == key else None
 
 
 def _share(target: float) -> float:

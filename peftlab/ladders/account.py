@@ -24,6 +24,7 @@ class Account:
     """The clock of one search. `key` says of which: another ladder, or other code, begins anew.
 
     `shares`: seconds that each rung was given when it was begun. `kept_back`: seconds for the verdict.
+    `worked`: whether a run was done in this sitting, not only read from its record.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Account:
     earlier: float = 0.0
     shares: dict[str, float] = field(default_factory=dict)
     kept_back: float = 0.0
+    worked: bool = False
     _started: float = field(default_factory=_now)
     _written: float = 0.0
 

@@ -22,6 +22,7 @@ from peftlab.ladders.trials import (
     keep_trial,
     kept_trial,
     validation_values,
+    was_tried,
 )
 from peftlab.recipe.plugins import load_plugin
 from peftlab.runs.result import FILE_NAME
@@ -49,7 +50,7 @@ def climb(site: Site) -> Iterator[Step]:
     for place, rung in enumerate(ladder.rungs):
         if cleared:
             step = Step(rung, "not begun", "the target was cleared before it")
-        elif site.account.left() <= STARTING_SECONDS or _cut_short(steps):
+        elif _cut_short(steps) or (_late(site) and not was_tried(site.records, rung.name)):
             step = Step(rung, "not begun", "the minutes were used up")
         else:
             left = [one for one in ladder.rungs[place:] if one.waits_for is None]
@@ -59,6 +60,11 @@ def climb(site: Site) -> Iterator[Step]:
             best = step
         cleared = cleared or clears(step, ladder)
         yield step
+
+
+def _late(site: Site) -> bool:
+    """Say whether there is no time to begin a run; what an earlier sitting has recorded counts all the same."""
+    return site.account.left() <= STARTING_SECONDS
 
 
 def _cut_short(steps: dict[str, Step]) -> bool:
@@ -105,7 +111,7 @@ def _climbed(site: Site, rung: Rung, rungs_left: int, steps: dict[str, Step], be
     trials = tuple(_tried(site, planned, share))
     usable = [one for one in trials if one.usable]
     if not usable:
-        over = site.account.left() <= 0
+        over = _late(site)
         return Step(rung, "not begun" if over else "left out", _why(trials, over=over), trials)
     chosen = _best_of(usable, planned[0].recipe)
     _keep_back(site, chosen, planned[0])
@@ -163,7 +169,7 @@ def _tried(site: Site, planned: Sequence[PlannedRun], share: float) -> Iterator[
     for place, run in enumerate(planned):
         kept = kept_trial(site.records, run)
         # What an earlier sitting has done counts, whatever share is left now: the same trials, the same verdict.
-        if kept is None and place and (spent + longest > share or site.account.left() <= STARTING_SECONDS):
+        if kept is None and (_late(site) or (place and spent + longest > share)):
             return
         hearing = judge.begin()
         if kept is not None:
@@ -217,6 +223,7 @@ def _pruned(tried: Tried, at: int | None) -> Tried:
 def _run(site: Site, run: PlannedRun, metric: str, hear: Callable[[Sequence[float]], bool]) -> Tried:
     """Do one run, watched; raises Interrupted where a signal asked to stop."""
     account, folder, looked = site.account, site.work / run.name, [0.0]
+    account.worked = True
     cut, started = [False], account.spent()
 
     def stop() -> bool:

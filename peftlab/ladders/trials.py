@@ -149,6 +149,11 @@ def kept_trial(records: Path, run: PlannedRun) -> Tried | None:
     return Tried(**(values | {"values": tuple(values["values"])}), result=result)
 
 
+def was_tried(records: Path, rung: str) -> bool:
+    """Say whether a trial of the rung is recorded, of whatever code or data."""
+    return any(records.glob(f"{rung}{TRIAL}")) or any(records.glob(f"{rung}-lr*{TRIAL}"))
+
+
 def keep_trial(records: Path, run: PlannedRun, tried: Tried, folder: Path) -> None:
     """Record a trial: its predictions on validation, its result, and last the file that makes it count."""
     predictions, result = records / f"{run.name}{SUFFIX}", record_path(records, run.name)

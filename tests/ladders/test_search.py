@@ -122,6 +122,27 @@ def test_what_would_change_it_is_no_rung_that_stood_before_the_best_one(
     assert record["what_would_change_it"]["rung"].startswith("the next dearer encoder")
 
 
+def test_a_finished_search_gives_its_verdict_again_without_doing_anything(
+    write_ladder: WriteLadder, tmp_path: Path, made_up: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where reading it all again would take more minutes than are left; the test rows are not looked at twice."""
+    more = "target = 0.98\n[ceilings]\nminutes = 10\n" + RUNGS
+    made_up.accuracies = {"tfidf": 0.7, "probe": 0.9, "lora": 0.92}
+    made_up.seconds = {"lora": 100}
+    ladder = write_ladder(tmp_path, more)
+    record = found(ladder, tmp_path, made_up)
+    page = (tmp_path / "records" / "tiny" / "SEARCH.html").read_bytes()
+    assert (record["verdict"], record["rung"]) == ("not_reachable", "lora")
+    done = list(made_up.done)
+
+    state = tmp_path / "runs" / "tiny" / "search.state.json"
+    state.write_text(json.dumps(json.loads(state.read_text(encoding="utf-8")) | {"spent": 599.0}), encoding="utf-8")
+    monkeypatch.setattr("peftlab.ladders.verdict.score_once", lambda *_: pytest.fail("scored again"))
+    assert found(ladder, tmp_path, made_up) == record
+    assert made_up.done == done
+    assert (tmp_path / "records" / "tiny" / "SEARCH.html").read_bytes() == page
+
+
 def test_a_rung_above_a_ceiling_is_left_out_and_named(
     write_ladder: WriteLadder, tmp_path: Path, made_up: MadeUp
 ) -> None:
