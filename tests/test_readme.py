@@ -228,6 +228,10 @@ def test_the_worked_answer_says_what_the_records_say() -> None:
     said.append(f"{small['run']['accuracy']['value']:.4f} accurate")
     search = json.loads((ROOT / "benchmarks" / "searches" / "tickets_zh" / "search.json").read_text(encoding="utf-8"))
     said.append(search["sentence"])
+    for name in ("banking77", "online_shopping"):
+        found = json.loads((ROOT / "benchmarks" / "searches" / name / "search.json").read_text(encoding="utf-8"))
+        test = found["metric"]
+        said.append(f"{test['value']:.4f} ({test['low']:.4f} to {test['high']:.4f}), where {found['target']:g} was")
     text = " ".join(guide.split())
     assert [figure for figure in said if figure not in text] == []
 

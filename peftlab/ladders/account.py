@@ -24,6 +24,7 @@ class Account:
     """The clock of one search. `key` says of which: another ladder, or other code, begins anew.
 
     `shares`: seconds that each rung was given when it was begun. `kept_back`: seconds for the verdict.
+    `given_up`: why a rung's pretraining was given up, by rung: another sitting does not give it more time.
     `worked`: whether a run was done in this sitting, not only read from its record.
     """
 
@@ -32,6 +33,7 @@ class Account:
     minutes: float | None
     earlier: float = 0.0
     shares: dict[str, float] = field(default_factory=dict)
+    given_up: dict[str, str] = field(default_factory=dict)
     kept_back: float = 0.0
     worked: bool = False
     _started: float = field(default_factory=_now)
@@ -66,7 +68,8 @@ class Account:
     def write(self) -> None:
         """Write down what is spent."""
         self._written = monotonic()
-        write_json(self.path, {"key": self.key, "spent": self.spent(), "shares": self.shares})
+        kept = {"key": self.key, "spent": self.spent(), "shares": self.shares, "given_up": self.given_up}
+        write_json(self.path, kept)
 
 
 def open_account(work: Path, key: str, minutes: float | None) -> Account:
@@ -78,4 +81,4 @@ def open_account(work: Path, key: str, minutes: float | None) -> Account:
         known = {}
     if known.get("key") != key:
         return Account(path, key, minutes)
-    return Account(path, key, minutes, float(known["spent"]), dict(known["shares"]))
+    return Account(path, key, minutes, float(known["spent"]), dict(known["shares"]), dict(known.get("given_up", {})))

@@ -56,6 +56,8 @@ def adapted_encoder(
     """
     if found.files is None or rung.pretraining is None:
         raise AssertionError("called for a rung that pretrains an encoder")
+    if rung.name in account.given_up:
+        return account.given_up[rung.name]
     recipe = _written(rung, found, work)
     if (over := _over(ceilings, recipe, rung)) is not None:
         return over
@@ -72,8 +74,10 @@ def adapted_encoder(
     ended = do(order, work, threads, stop)
     folder = work / name / ENCODER
     if not (folder / "config.json").is_file():
-        if ended.stopped:
-            return "its pretraining did not end within half of the rung's share of the minutes"
+        if ended.stopped and not asked_to_stop():
+            account.given_up[rung.name] = "its pretraining did not end within half of the rung's share of the minutes"
+            account.write()
+            return account.given_up[rung.name]
         last = ended.last_words.strip().rpartition("\n")[2]
         return f"its pretraining failed: {last or f'exit code {ended.code}'}"
     megabytes = folder_bytes(folder) / 1e6

@@ -50,7 +50,7 @@ def climb(site: Site) -> Iterator[Step]:
     for place, rung in enumerate(ladder.rungs):
         if cleared:
             step = Step(rung, "not begun", "the target was cleared before it")
-        elif _cut_short(steps) or (_late(site) and not was_tried(site.records, rung.name)):
+        elif (_cut_short(steps) or _late(site)) and not was_tried(site.records, rung.name):
             step = Step(rung, "not begun", "the minutes were used up")
         else:
             left = [one for one in ladder.rungs[place:] if one.waits_for is None]
@@ -178,6 +178,7 @@ def _tried(site: Site, planned: Sequence[PlannedRun], share: float) -> Iterator[
         else:
             site.console.print(f"{run.name}: trial {place + 1} of {len(planned)}; {clock_of(site)}", markup=False)
             tried = _run(site, run, metric, hearing.hear)
+            site.account.worked = site.account.worked or tried.state != "failed"
             if tried.state == "complete":
                 cut = hearing.hear(tried.values)
                 tried = _pruned(tried, hearing.pruned_at) if cut else tried
@@ -223,7 +224,6 @@ def _pruned(tried: Tried, at: int | None) -> Tried:
 def _run(site: Site, run: PlannedRun, metric: str, hear: Callable[[Sequence[float]], bool]) -> Tried:
     """Do one run, watched; raises Interrupted where a signal asked to stop."""
     account, folder, looked = site.account, site.work / run.name, [0.0]
-    account.worked = True
     cut, started = [False], account.spent()
 
     def stop() -> bool:

@@ -87,3 +87,26 @@ def test_a_ceiling_that_the_pretraining_breaks_leaves_the_rung_out(
     line = rung(record_of(write_ladder, tmp_path, tickets, f"[ceilings]\n{ceiling}\n"))
     assert line["state"] == "left out"
     assert line["reason"].startswith(reason)
+
+
+def test_a_pretraining_that_was_given_up_is_not_given_more_time_by_asking_again(
+    write_ladder: Callable[..., Path], tickets: Path, tmp_path: Path
+) -> None:
+    """Otherwise a search would have another verdict each time."""
+    settings = f'target = 0.9999\noverrides = ["data.train={tickets}", "run.trackers=[]"]\n[ceilings]\nminutes = 30\n'
+    ladder = write_ladder(tmp_path, settings + ADAPTED)
+    asked: list[str] = []
+
+    def do(order: Order, work: Path, threads: int | None, stop: Callable[[], bool] = never) -> Ended:
+        asked.append(order.name)
+        if order.name == "adapted-pretraining":
+            return Ended(130, "", stopped=True)  # as one that was at work when its time was over
+        return in_this_process(order, work, threads, stop)
+
+    first, _ = search(str(ladder), tmp_path / "records", tmp_path / "runs", do=do)
+    assert rung(first)["reason"] == "its pretraining did not end within half of the rung's share of the minutes"
+    before, asked[:] = list(asked), []
+    again, _ = search(str(ladder), tmp_path / "records", tmp_path / "runs", do=do)
+    assert again == first
+    assert "adapted-pretraining" in before
+    assert asked == []

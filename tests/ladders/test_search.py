@@ -218,6 +218,25 @@ def test_what_is_recorded_is_not_run_again(write_ladder: WriteLadder, tmp_path: 
     assert (len(before), made_up.done) == (8, [])
 
 
+def test_a_rung_that_the_clock_cuts_short_does_not_undo_those_that_are_recorded(
+    write_ladder: WriteLadder, tmp_path: Path, made_up: MadeUp
+) -> None:
+    """The first rung's record is lost, and the time left is not enough to do it again."""
+    made_up.accuracies, made_up.seconds = {"lora": 0.9}, {"tfidf": 100}
+    ladder = write_ladder(tmp_path, "target = 0.97\n[ceilings]\nminutes = 30\n" + RUNGS)
+    assert found(ladder, tmp_path, made_up)["rung"] == "lora"
+    before, made_up.done = list(made_up.done), []
+    (tmp_path / "records" / "tiny" / "tfidf.trial.json").unlink()
+    state = tmp_path / "runs" / "tiny" / "search.state.json"
+    state.write_text(json.dumps(json.loads(state.read_text(encoding="utf-8")) | {"spent": 1740.0}), encoding="utf-8")
+
+    record = found(ladder, tmp_path, made_up)
+    assert made_up.done == ["tfidf"]
+    assert "lora-lr0" in before
+    assert (record["rung"], record["verdict"]) == ("lora", "out_of_budget")
+    assert states(record)["probe"] == states(record)["lora"] == "climbed"
+
+
 def test_an_interrupted_search_goes_on_to_the_same_verdict(
     write_ladder: WriteLadder, tmp_path: Path, made_up: MadeUp
 ) -> None:
