@@ -125,15 +125,20 @@ def by_trainer(
             args=settings,
             data_collator=DataCollatorWithPadding(found.tokenizer, **padding),
             train_dataset=rows,
-            compute_loss_func=_loss,
+            compute_loss_func=partial(_loss, getattr(recipe.task.config, "label_smoothing", 0.0)),
             callbacks=[clock],
         )
         trainer.train()
     return model, clock.end - clock.begin, clock.begin - started
 
 
-def _loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG001 Trainer's
-    return torch.nn.functional.cross_entropy(outputs.logits.float(), labels)
+def _loss(
+    smoothing: float,
+    outputs: Any,
+    labels: torch.Tensor,
+    num_items_in_batch: Any = None,  # noqa: ARG001 Trainer gives it
+) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(outputs.logits.float(), labels, label_smoothing=smoothing)
 
 
 def _rate(found: Found) -> float:
