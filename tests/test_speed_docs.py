@@ -50,3 +50,27 @@ def test_the_table_of_steps_is_that_of_its_records() -> None:
     }
     for arm, name in names.items():
         assert f"| {name} | {minilm[arm]['wall_ratio']:.3f} | {rbt3[arm]['wall_ratio']:.3f} |" in lines
+
+
+def test_what_stands_of_trainer_and_of_the_kept_prefix_is_that_of_their_records() -> None:
+    lines = _lines()
+    against = _record("against_trainer")["results"]
+    names = {
+        "trainer padded to 128": "padded to 128",
+        "trainer dynamic padding": "padded to the longest of the batch",
+        "trainer best flags": "that, grouped by length, and bf16",
+    }
+    for arm, name in names.items():
+        assert f"| {name} | {against[arm]['seconds']:.2f} | {against[arm]['peftlab_ratio']:.3f} |" in lines
+    own, other = against["peftlab"], against["trainer best flags"]
+    whole = (
+        f"peftlab took {own['epochs_seconds']:.1f} s and Trainer {other['epochs_seconds']:.1f} s, a ratio of "
+        f"{own['epochs_seconds'] / other['epochs_seconds']:.2f}; test accuracy {own['accuracy']:.4f} and "
+        f"{other['accuracy']:.4f}"
+    )
+    assert whole in " ".join(" ".join(lines).split())
+    for pooling in ("mean", "cls"):
+        kept = _record(f"prefix_cache_{pooling}")["results"]
+        row = f"| {pooling} | {kept['epoch']['cache']['wall_ratio']:.3f} | {kept['suite']['ratio']:.3f} |"
+        assert row in lines
+        assert kept["bit_identical"] is True
