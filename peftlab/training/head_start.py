@@ -46,13 +46,26 @@ def start_from_probe(found: Found, model: Model, tokens: Mapping[SplitName, Toke
     if solved is None:
         with place.autocast():  # a start only: training moves on from it in the same arithmetic
             solved, source = probe_head(found, model, tokens, sitting), ""
-        if place.is_main and folder_bytes(path.parent) < found.recipe.train.cache_gb * 1e9:
-            _keep(path, solved, found.recipe.encoder.name if found.recipe.encoder is not None else "")
+        if place.is_main:
+            _keep_for_later(path, solved, found, sitting)
     else:
         write_head(model.module, solved.weight, solved.bias)
     if place.is_main:
         sitting.console.print(
             f"head starts from the probe: C = {solved.c:g}, chosen at validation accuracy {solved.accuracy:.4f}{source}"
+        )
+
+
+def _keep_for_later(path: Path, solved: Probe, found: Found, sitting: Sitting) -> None:
+    """Keep the solution within the budget; a folder that cannot be written to costs later runs time, not this one."""
+    recipe = found.recipe
+    try:
+        if folder_bytes(path.parent) < recipe.train.cache_gb * 1e9:
+            _keep(path, solved, recipe.encoder.name if recipe.encoder is not None else "")
+    except OSError as error:
+        sitting.say(
+            f"the head's start could not be kept in {path.parent} ({error.strerror}), so that the next run solves it "
+            "again; make the folder writable, or set PEFTLAB_CACHE to another one"
         )
 
 

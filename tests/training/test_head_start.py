@@ -92,6 +92,17 @@ def test_a_damaged_file_is_solved_anew(tiny_recipe: Callable[..., Path], tmp_pat
     assert second == first
 
 
+def test_a_folder_that_cannot_be_written_to_is_said_and_costs_no_run(
+    tiny_recipe: Callable[..., Path], tmp_path: Path, solved: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "file"))
+    run(tiny_recipe("lora", sections=PROBE), tmp_path / "run")
+    notes = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))["notes"]
+    assert sum("could not be kept in" in note for note in notes) == 1
+    assert len(solved) == 1
+
+
 def test_cache_lists_heads_and_clears_them(
     tiny_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
