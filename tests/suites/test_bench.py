@@ -31,7 +31,7 @@ NAMES = ["tfidf-s3", "head-s3"]
 BROKEN = 'methods = ["head", "lora"]\nseeds = [0]\n[per_recipe]\nlora = ["train.precision=fp16"]\n'
 
 # Long enough to be caught at work.
-LONG = 'methods = ["head"]\nseeds = [0]\noverrides = ["train.epochs=60"]\n'
+LONG = 'methods = ["head"]\nseeds = [0]\noverrides = ["train.epochs=150"]\n'
 
 WriteSuite = Callable[..., Path]
 
