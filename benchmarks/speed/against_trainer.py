@@ -2,7 +2,8 @@
 
 python benchmarks/speed/against_trainer.py recipes/lora_minilm_banking77.toml [--rounds 5] [--steps 20] [--epochs 0]
 Same model, data, rows a step, learning rates, dropout; `--rounds` trainings of `--steps` steps for each arm, in turn,
-so that each takes rounds x steps steps. Set-up (imports, tokens, building model and Trainer) is left out and given by
+so that each takes rounds x steps steps. Grouping by length has the longest texts first: `--steps` of a whole epoch or more
+is fair to it. `--arms` and `--name` measure some of the arms and record them by themselves. Set-up (imports, tokens, building model and Trainer) is left out and given by
 itself. With `--epochs` N > 0 peftlab and Trainer with its best flags also train N epochs and are scored on the test
 rows.
 """
@@ -154,6 +155,8 @@ def main() -> None:
     asked.add_argument("--steps", type=int, default=20)
     asked.add_argument("--epochs", type=float, default=0.0)
     asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--arms", nargs="+", choices=list(LIMITS), default=list(LIMITS), help="peftlab is always one")
+    asked.add_argument("--name", default="against_trainer", help="of the record")
     options = asked.parse_args()
     torch.set_num_threads(options.threads)
     quiet_libraries()
@@ -165,6 +168,7 @@ def main() -> None:
         "trainer dynamic padding": partial(by_trainer, pad=None, best=False),
         "trainer best flags": partial(by_trainer, pad=None, best=True),
     }
+    arms = {name: train for name, train in arms.items() if name not in LIMITS or name in options.arms}
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
     for number in range(options.rounds):
         for name, train in arms.items():
@@ -182,14 +186,14 @@ def main() -> None:
             "steps": options.rounds * options.steps,
         }
         print(name, results[name])
-    for name in ("peftlab", "trainer best flags") if options.epochs else ():
+    for name in [name for name in ("peftlab", "trainer best flags") if name in arms and options.epochs]:
         model, seconds, _ = arms[name](found, tokens["train"], steps=None, epochs=options.epochs)
         logits = logits_of(model, tokens["test"], batch_size=128, device=CPU)
         right = (logits.argmax(1) == found.splits.test.labels).mean()
         results[name] |= {"epochs": options.epochs, "epochs_seconds": round(seconds, 1), "accuracy": float(right)}
         print(name, results[name], flush=True)
     bf16 = multiplies_bf16_fast(CPU)
-    record("against_trainer", {"recipe": found.recipe.name, "threads": options.threads, "bf16": bf16}, results)
+    record(options.name, {"recipe": found.recipe.name, "threads": options.threads, "bf16": bf16}, results)
 
 
 if __name__ == "__main__":
