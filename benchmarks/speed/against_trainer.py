@@ -2,10 +2,10 @@
 
 python benchmarks/speed/against_trainer.py recipes/lora_minilm_banking77.toml [--rounds 5] [--steps 20] [--epochs 0]
 Same model, data, rows a step, learning rates, dropout; `--rounds` trainings of `--steps` steps for each arm, in turn,
-so that each takes rounds x steps steps. Grouping by length has the longest texts first: `--steps` of a whole epoch or more
-is fair to it. `--arms` and `--name` measure some of the arms and record them by themselves. Set-up (imports, tokens, building model and Trainer) is left out and given by
-itself. With `--epochs` N > 0 peftlab and Trainer with its best flags also train N epochs and are scored on the test
-rows.
+so that each takes rounds x steps steps. Grouping by length has the longest texts first: `--steps` of a whole epoch is
+fair to it. `--arms` and `--name` measure some of the arms and record them by themselves. Set-up (imports, tokens,
+building model and Trainer) is left out and given by itself. With `--epochs` N > 0 peftlab and Trainer with its best
+flags also train N epochs and are scored on the test rows.
 """
 
 from __future__ import annotations
