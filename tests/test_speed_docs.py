@@ -69,6 +69,10 @@ def test_what_stands_of_trainer_and_of_the_kept_prefix_is_that_of_their_records(
         f"{other['accuracy']:.4f}"
     )
     assert whole in " ".join(" ".join(lines).split())
+    epoch = _record("against_trainer_epoch")["results"]
+    once = epoch["trainer best flags"]
+    said = f"it is {once['peftlab_ratio']:.3f} ({epoch['peftlab']['seconds']:.1f} s against {once['seconds']:.1f} s"
+    assert said in " ".join(" ".join(lines).split())
     for pooling in ("mean", "cls"):
         kept = _record(f"prefix_cache_{pooling}")["results"]
         row = f"| {pooling} | {kept['epoch']['cache']['wall_ratio']:.3f} | {kept['suite']['ratio']:.3f} |"
