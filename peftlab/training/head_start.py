@@ -19,6 +19,7 @@ import numpy as np
 
 from peftlab.data.rows import SplitName
 from peftlab.data.tokens import Tokens
+from peftlab.encoders.anatomy import unwrapped
 from peftlab.encoders.prefix_store import cache_folder, folder_bytes
 from peftlab.runs.code import code_hash
 from peftlab.runs.environment import versions
@@ -41,7 +42,7 @@ def start_from_probe(found: Found, model: Model, tokens: Mapping[SplitName, Toke
     """
     linear_head(model.module)
     place = sitting.placement
-    path = cache_folder(FOLDER) / f"{_key(found, tokens, sitting)}{_ENDING}"
+    path = cache_folder(FOLDER) / f"{_key(found, model, tokens, sitting)}{_ENDING}"
     solved, source = _kept(path), ", solved by an earlier run on these rows"
     if solved is None:
         with place.autocast():  # a start only: training moves on from it in the same arithmetic
@@ -93,7 +94,7 @@ def kept_heads() -> list[KeptHead]:
     return found
 
 
-def _key(found: Found, tokens: Mapping[SplitName, Tokens], sitting: Sitting) -> str:
+def _key(found: Found, model: Model, tokens: Mapping[SplitName, Tokens], sitting: Sitting) -> str:
     """Return a digest of everything on which the solution depends, to the last bit."""
     import torch
 
@@ -103,7 +104,7 @@ def _key(found: Found, tokens: Mapping[SplitName, Tokens], sitting: Sitting) -> 
         raise AssertionError("a head that starts from a probe has an encoder")
     follows_from = {
         "encoder": files.sha256,
-        "settings": [encoder.pooling, encoder.load_in, encoder.stored_as],
+        "settings": [unwrapped(model.module).pooling, encoder.load_in, encoder.stored_as],
         "task": [recipe.task.name, splits.multi_label, list(splits.label_names)],
         "rows": [found.own_rows, found.validates, recipe.train.seed, list(STRENGTHS)],
         "batch": recipe.evaluation.batch_size,

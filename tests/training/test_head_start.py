@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,21 @@ def test_what_bears_on_it_makes_it_another(
     recipe = tiny_recipe("lora", sections=PROBE)
     run(recipe, tmp_path / "first")
     run(recipe, tmp_path / "second", word)
+    assert len(solved) == 2
+
+
+def test_another_pooling_of_the_encoders_own_folder_makes_it_another(
+    tiny_recipe: Callable[..., Path], tiny_encoder: Callable[..., Path], tmp_path: Path, solved: list[int]
+) -> None:
+    """With `auto` the folder says how it pools, beside its weights."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_encoder(), folder)
+    (folder / "1_Pooling").mkdir()
+    recipe = tiny_recipe("lora", pooling="auto", sections=PROBE)
+    for place, cls in enumerate((False, True)):
+        stated = json.dumps({"pooling_mode_cls_token": cls, "pooling_mode_mean_tokens": not cls})
+        (folder / "1_Pooling" / "config.json").write_text(stated, encoding="utf-8")
+        run(recipe, tmp_path / f"run{place}", f"encoder.name={folder}")
     assert len(solved) == 2
 
 
