@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,18 +21,17 @@ from typing import Any
 
 import numpy as np
 from curation import paired_by_seed
-from distillation import right
+from distillation import right, trained
 
 from peftlab.data.tickets.generate import generate_tickets
 from peftlab.evaluation.intervals import wilson
 from peftlab.evaluation.over_seeds import accuracy_interval
-from peftlab.evaluation.predictions import FILE_NAME, VALIDATION_FILE, read_predictions
+from peftlab.evaluation.predictions import FILE_NAME, VALIDATION_FILE
 from peftlab.recipe.load import read_recipe
 from peftlab.recipe.shipped import find_recipe
 from peftlab.runs.environment import processor_name
 from peftlab.runs.files import write_json
 from peftlab.runs.result import read_result
-from peftlab.training.placement import THREADS_VARIABLE
 
 RESULTS = Path(__file__).resolve().parent / "results" / "curation"
 
@@ -62,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         list(pool.map(done, places))
     file = VALIDATION_FILE if asked.split == "validation" else FILE_NAME
     without, curated = (
-        np.stack([right_rows(places[arm, seed], file) for seed in asked.seeds]) for arm in ("without", "with")
+        np.stack([right(places[arm, seed], file) for seed in asked.seeds]) for arm in ("without", "with")
     )
     language = str(read_recipe(recipe, shared).data.source).rpartition("-")[2]
     record = {
@@ -104,20 +101,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("--runs", type=Path, default=Path("runs/curated_training"))
     return made
-
-
-def trained(recipe: Path, folder: Path, words: Sequence[str], threads: int) -> None:
-    """Train, or go on training, in `folder`; a finished run is left as it is."""
-    command = [sys.executable, "-m", "peftlab.train", str(recipe), *words, f"run.dir={folder}", "train.resume=auto"]
-    own = {**os.environ, THREADS_VARIABLE: str(threads), "OMP_NUM_THREADS": str(threads)}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=own)
-
-
-def right_rows(folder: Path, file: str) -> Any:
-    """Return whether each scored row of a run was right, [rows]."""
-    if file == FILE_NAME:
-        return right(folder)
-    return np.array([row.gold == row.predicted for row in read_predictions(folder / file)])
 
 
 def detection(folder: Path, language: str) -> dict[str, Any]:

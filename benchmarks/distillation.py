@@ -27,6 +27,7 @@ from peftlab.evaluation.predictions import FILE_NAME, read_predictions
 from peftlab.recipe.shipped import find_recipe
 from peftlab.runs.files import write_json
 from peftlab.runs.result import read_result
+from peftlab.suites.execute import environment
 
 RESULTS = Path(__file__).resolve().parent / "results" / "distillation"
 
@@ -77,10 +78,10 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def trained(recipe: Path, folder: Path, words: Sequence[str]) -> Path:
-    """Train, or go on training, in `folder`; a finished run is left as it is."""
+def trained(recipe: Path, folder: Path, words: Sequence[str], threads: int | None = None) -> Path:
+    """Train, or go on training, in `folder`; a finished run is left as it is. `threads`: None for all cores."""
     command = [sys.executable, "-m", "peftlab.train", str(recipe), *words, f"run.dir={folder}", "train.resume=auto"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment(threads))
     return folder
 
 
@@ -113,9 +114,9 @@ def gold(folder: Path) -> NDArray[np.int64]:
     return np.array([names[str(row.gold)] for row in rows])
 
 
-def right(folder: Path) -> NDArray[np.bool_]:
-    """Return whether each test row of a run was right, [rows]."""
-    return np.array([row.gold == row.predicted for row in read_predictions(folder / FILE_NAME)])
+def right(folder: Path, file: str = FILE_NAME) -> NDArray[np.bool_]:
+    """Return whether each row of a run's predictions `file`, by default the test rows, was right, [rows]."""
+    return np.array([row.gold == row.predicted for row in read_predictions(folder / file)])
 
 
 if __name__ == "__main__":

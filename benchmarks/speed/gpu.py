@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from shapes import BASE, LABELS, SHAPES, attached, body_of, fitting_of, interleaved, ratios, record
+from shapes import BASE, LABELS, METHODS, SHAPES, attached, body_of, fitting_of, interleaved, ratios, record
 from torch.utils.flop_counter import FlopCounterMode
 
 from peftlab.encoders.load import HeadShape, load_classifier
@@ -31,15 +31,10 @@ from peftlab.training.loop import Step, fit
 from peftlab.training.placement import Placement
 
 ALL_SHAPES = SHAPES | {"base": BASE}
-ARMS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "full": ("full", {}, "full"),
-    "lora q,v": ("lora", {"target_modules": ("query", "value")}, "full"),
-    "lora all-linear": ("lora", {}, "full"),
-    "bottleneck": ("bottleneck", {}, "full"),
-    "lora top layer": ("lora", {"layers": (-1,)}, "full"),
-    "lora all-linear, int8": ("lora", {}, "int8"),
-    "lora all-linear, nf4": ("lora", {}, "nf4"),
+ARMS = {name: (*arm, "full") for name, arm in METHODS.items()} | {
+    f"lora all-linear, {kind}": (*METHODS["lora all-linear"], kind) for kind in ("int8", "nf4")
 }
+"""A method, its settings, and how the frozen weights are loaded."""
 WARM_UP = 4
 
 

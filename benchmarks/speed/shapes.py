@@ -36,6 +36,14 @@ SHAPES = {
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "vocab_size": 21128}
 """The shape of BERT-base, too large for the benchmarks on a CPU."""
 LABELS = 77
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "full": ("full", {}),
+    "lora q,v": ("lora", {"target_modules": ("query", "value")}),
+    "lora all-linear": ("lora", {}),
+    "bottleneck": ("bottleneck", {}),
+    "lora top layer": ("lora", {"layers": (-1,)}),
+}
+"""What is compared with full fine-tuning: a method and its settings."""
 
 
 @dataclass(frozen=True)

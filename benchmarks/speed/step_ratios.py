@@ -16,19 +16,12 @@ from contextlib import ExitStack
 
 import numpy as np
 import torch
-from shapes import SHAPES, Pooling, build, ratios, record, table
+from shapes import METHODS, SHAPES, Pooling, build, ratios, record, table
 
 from peftlab.recipe.records import Train
 from peftlab.training.loop import fit
 
-ARMS = {
-    "full": ("full", {}),
-    "lora q,v": ("lora", {"target_modules": ("query", "value")}),
-    "lora all-linear": ("lora", {}),
-    "bottleneck": ("bottleneck", {}),
-    "lora top layer": ("lora", {"layers": (-1,)}),
-    "head": ("head", {}),
-}
+ARMS = METHODS | {"head": ("head", {})}
 WARM_UP = 3
 LIMITS = {"lora q,v": 0.68, "lora all-linear": 0.75, "bottleneck": 0.70, "lora top layer": 0.40}
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peftlab.encoders.quantised import size_of
+from peftlab.encoders.virtual_tokens import virtual_tokens
 from peftlab.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
     """Take what peft has put into the modules of `model`, if anything, out of their forward pass while this lasts."""
     wrapped: Any = model
     # Virtual tokens stand in front of the base model, not in it.
-    if not hasattr(wrapped, "disable_adapter") or wrapped.active_peft_config.is_prompt_learning:
+    if not hasattr(wrapped, "disable_adapter") or virtual_tokens(model):
         yield
         return
     trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
