@@ -29,14 +29,16 @@ FORMAT = 1
 class Progress:
     """Where a run stands after `step` optimizer steps.
 
-    `best_step` and `best_value`: the best validation so far. `stale`: validations since then. `tokens`, `seconds`,
-    `cpu_seconds`: spent so far, over all sittings. `micro_rows`: rows of one forward pass.
+    `best_step` and `best_value`: the best validation so far, `best_metrics` all that it measured. `stale`: validations
+    since then. `tokens`, `seconds`, `cpu_seconds`: spent so far, over all sittings. `micro_rows`: rows of one forward
+    pass.
     """
 
     step: int
     micro_rows: int
     best_step: int | None = None
     best_value: float | None = None
+    best_metrics: Mapping[str, float] | None = None
     stale: int = 0
     tokens: int = 0
     seconds: float = 0.0

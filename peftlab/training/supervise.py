@@ -169,7 +169,7 @@ def _validated(
     settled = progress.step >= fitting.hooks.settled_from
     better = settled and (best is None or (value < best if watch.lower_is_better else value > best))
     if better:
-        progress = replace(progress, best_step=progress.step, best_value=value, stale=0)
+        progress = replace(progress, best_step=progress.step, best_value=value, best_metrics=metrics, stale=0)
     elif settled:
         progress = replace(progress, stale=progress.stale + 1)
     if fitting.placement.is_main:
