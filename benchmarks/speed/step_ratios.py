@@ -8,70 +8,32 @@ its own, which take turns step by step after three warm-up steps each.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-import time
-from contextlib import ExitStack
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from shapes import METHODS, SHAPES, Pooling, build, ratios, record, table
+from turns import WARM_UP, serve, take_turns
 
 from peftlab.recipe.records import Train
 from peftlab.training.loop import fit
 
 ARMS = METHODS | {"head": ("head", {})}
-WARM_UP = 3
 LIMITS = {"lora q,v": 0.68, "lora all-linear": 0.75, "bottleneck": 0.70, "lora top layer": 0.40}
 
 
-def serve(shape: str, arm: str, pooling: Pooling) -> None:
-    """Take a step of one arm for every line of standard input, and print its wall and CPU seconds."""
+def steps_of(shape: str, arm: str, pooling: Pooling) -> Iterator[object]:
+    """Return the steps of one arm's training."""
     method, settings = ARMS[arm]
-    built = build(shape, method, settings, np.full(64, 32), train=Train(epochs=10_000, batch_size=32), pooling=pooling)
-    steps = fit(built.fitting)
-    for _ in sys.stdin:
-        wall, cpu = time.perf_counter(), time.process_time()
-        next(steps)
-        print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu]), flush=True)
-
-
-def step(child: subprocess.Popen[str]) -> list[float]:
-    """Let one arm take a step while the others wait; return its wall and CPU seconds."""
-    assert child.stdin is not None
-    assert child.stdout is not None
-    child.stdin.write("step\n")
-    child.stdin.flush()
-    seconds: list[float] = json.loads(child.stdout.readline())
-    return seconds
+    train = Train(epochs=10_000, batch_size=32)
+    return fit(build(shape, method, settings, np.full(64, 32), train=train, pooling=pooling).fitting)
 
 
 def measured(shape: str, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Return the figures of each arm: processes of their own take turns, so that none has another's memory."""
-    line = [sys.executable, __file__, "--threads", str(options.threads), "--pooling", options.pooling]
-    with ExitStack() as stack:
-        children = {
-            arm: stack.enter_context(
-                subprocess.Popen(
-                    [*line, "--arm", shape, arm],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                )
-            )
-            for arm in ARMS
-        }
-        for child in children.values():
-            for _ in range(WARM_UP):
-                step(child)
-        seconds: dict[str, dict[str, list[float]]] = {arm: {"wall": [], "cpu": []} for arm in ARMS}
-        for _ in range(options.rounds):
-            for arm, child in children.items():
-                for clock, spent in zip(("wall", "cpu"), step(child), strict=True):
-                    seconds[arm][clock].append(spent)
-    return ratios(seconds, "full")
+    """Return the figures of each arm."""
+    words = ["--threads", str(options.threads), "--pooling", options.pooling]
+    turns = take_turns({arm: [*words, "--arm", shape, arm] for arm in ARMS}, options.rounds)
+    return ratios(turns.seconds, "full")
 
 
 def main() -> None:
@@ -85,7 +47,7 @@ def main() -> None:
     options = asked.parse_args()
     torch.set_num_threads(options.threads)
     if options.arm is not None:
-        serve(*options.arm, options.pooling)
+        serve(steps_of(*options.arm, options.pooling))
         return
     for shape in options.shapes:
         result = measured(shape, options)

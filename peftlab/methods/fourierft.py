@@ -2,8 +2,7 @@
 
 W + s * real part of the inverse Fourier transform of F with n trained entries (Gao et al. 2024, arXiv 2405.03003).
 The paper draws them from a normal distribution, so that training does not start from the frozen encoder; here they
-start at 0 unless `init` says otherwise. The transform divides by d_in d_out, so learning rates are far above LoRA's;
-`optimizer.head_learning_rate` gives the head one of its own.
+start at 0 unless `init` says otherwise. The transform divides by d_in d_out, so learning rates are far above LoRA's.
 Trainable parameters: n for each target module, and the head.
 """
 

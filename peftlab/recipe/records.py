@@ -203,7 +203,8 @@ class Optimizer(Record):
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient of one optimizer step."""
     head_learning_rate: Annotated[float, Field(gt=0, lt=10)] | None = None
-    """Learning rate of the head and other newly initialised modules; unset: `train.learning_rate`."""
+    """Learning rate of the head and other newly initialised modules; unset: `train.learning_rate`, but beside a trained
+    encoder at most 5e-3, and at most 5e-4 with `head.init = "probe"`."""
     lora_plus: Annotated[float, Field(ge=1)] | None = None
     """Ratio of the learning rate of LoRA's B matrices to that of A (LoRA+, Hayou et al. 2024)."""
 

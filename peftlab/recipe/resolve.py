@@ -11,7 +11,7 @@ import tomlkit
 from peftlab.recipe import plugins
 from peftlab.recipe.expectations import UNSET
 from peftlab.recipe.pretraining import PretrainRecipe
-from peftlab.recipe.records import Choice, Recipe, Record
+from peftlab.recipe.records import Choice, Optimizer, Recipe, Record, Train
 from peftlab.recipe.unknown_keys import sections
 
 _NOT_HASHED = (
@@ -21,6 +21,9 @@ _NOT_HASHED = (
     *(("budget", key) for key in ("peak_memory_gb", "minutes", "latency_ms")),
 )
 
+_SOLVED_HEAD_RATE = 5e-4
+"""Largest learning rate of a head that starts from the probe's solution, where none is said: more throws it away."""
+
 
 def resolved(recipe: Recipe) -> Recipe:
     """Return `recipe` with what follows from other settings filled in.
@@ -29,13 +32,9 @@ def resolved(recipe: Recipe) -> Recipe:
     training's, the metric from the task, the target from the budget. Values that depend on the encoder, the data or
     the machine stay `auto`.
     """
-    usual: plugins.LearningRate | None = plugins.load_plugin("methods", recipe.method.name).LEARNING_RATE
     task = plugins.load_plugin("tasks", recipe.task.name)
-    train, optimizer, evaluation, data = recipe.train, recipe.optimizer, recipe.evaluation, recipe.data
-    if train.learning_rate == "auto" and usual is not None:
-        train = train.model_copy(update={"learning_rate": usual.default})
-    if optimizer.head_learning_rate is None and train.learning_rate != "auto":
-        optimizer = optimizer.model_copy(update={"head_learning_rate": train.learning_rate})
+    evaluation, data = recipe.evaluation, recipe.data
+    train, optimizer = _with_rates(recipe)
     if evaluation.target is None and recipe.budget.target is not None:
         evaluation = evaluation.model_copy(update={"target": recipe.budget.target})
     if evaluation.metric == "auto":
@@ -44,6 +43,26 @@ def resolved(recipe: Recipe) -> Recipe:
         data = data.model_copy(update={"split_seed": train.seed})
     changed = {"train": train, "optimizer": optimizer, "evaluation": evaluation, "data": data}
     return recipe.model_copy(update=changed)
+
+
+def _with_rates(recipe: Recipe) -> tuple[Train, Optimizer]:
+    """Return the training and the optimizer with their learning rates.
+
+    A method's rate is meant for what it adds to the encoder, and can be a hundred times what a linear head bears: the
+    head takes at most the rate of a head alone, and less where it starts solved. Trained alone, it takes what is said.
+    """
+    method, head = (plugins.load_plugin("methods", name) for name in (recipe.method.name, "head"))
+    usual: plugins.LearningRate | None = method.LEARNING_RATE
+    train, optimizer, alone = recipe.train, recipe.optimizer, method is head
+    most: float = head.LEARNING_RATE.default
+    if recipe.head.init == "probe":
+        most = min(most, _SOLVED_HEAD_RATE)
+    if train.learning_rate == "auto" and usual is not None:
+        train = train.model_copy(update={"learning_rate": min(usual.default, most) if alone else usual.default})
+    if optimizer.head_learning_rate is None and train.learning_rate != "auto":
+        rate = train.learning_rate if alone else min(train.learning_rate, most)
+        optimizer = optimizer.model_copy(update={"head_learning_rate": rate})
+    return train, optimizer
 
 
 def resolved_pretraining(recipe: PretrainRecipe) -> PretrainRecipe:

@@ -129,6 +129,26 @@ def test_resolving_keeps_what_was_said(recipe_file: Write) -> None:
     assert recipe.evaluation.metric == "macro_f1"
 
 
+@pytest.mark.parametrize(
+    ("method", "words", "rates"),
+    [
+        ("fourierft", (), (5e-2, 5e-3)),
+        ("fourierft", ("head.init=probe",), (5e-2, 5e-4)),
+        ("lora", ("head.init=probe", "train.learning_rate=2e-3"), (2e-3, 5e-4)),
+        ("lora", ("head.init=probe", "train.learning_rate=1e-4"), (1e-4, 1e-4)),
+        ("lora", ("head.init=probe", "optimizer.head_learning_rate=1e-2"), (5e-4, 1e-2)),
+        ("head", (), (5e-3, 5e-3)),
+        ("head", ("head.init=probe",), (5e-4, 5e-4)),
+        ("head", ("head.init=probe", "train.learning_rate=2e-2"), (2e-2, 2e-2)),
+    ],
+)
+def test_a_head_takes_no_more_of_a_methods_rate_than_it_bears(
+    method: str, words: tuple[str, ...], rates: tuple[float, float], recipe_file: Write
+) -> None:
+    recipe = resolved(read_recipe(recipe_file(), [f'method={{name="{method}"}}', *words]))
+    assert (recipe.train.learning_rate, recipe.optimizer.head_learning_rate) == rates
+
+
 def test_a_method_without_a_learning_rate_leaves_it_open(recipe_file: Write) -> None:
     recipe = resolved(read_recipe(recipe_file(), ['method={name="tfidf"}']))
     assert recipe.train.learning_rate == "auto"
