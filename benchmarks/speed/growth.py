@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from functools import partial
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 import shapes
 import torch
 from shapes import build, interleaved, ratios, record
+from turns import alone
 
 from peftlab.recipe.records import Train
 from peftlab.runs.environment import peak_resident_bytes
@@ -48,16 +47,8 @@ def sweep_of(sweep: str, rounds: int, threads: int) -> dict[str, Any]:
         interleaved({size: partial(next, one) for size, one in steps.items()}, rounds), str(SWEEPS[sweep][0])
     )
     for size, row in found.items():
-        row["peak_mb"] = round(child(sweep, size, threads=threads)["peak"] / 1e6)
+        row["peak_mb"] = round(alone(["--threads", str(threads), "--one", sweep, size])["peak"] / 1e6)
     return found
-
-
-def child(*words: str, threads: int) -> dict[str, Any]:
-    """Return what this script prints as JSON when it is asked for `words`."""
-    line = [sys.executable, __file__, "--threads", str(threads), "--one", *words]
-    done = subprocess.run(line, capture_output=True, text=True, check=True)
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
 
 
 def one_step(sweep: str, size: str) -> None:

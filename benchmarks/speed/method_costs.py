@@ -34,8 +34,8 @@ def stepping_methods() -> list[str]:
 
 
 def steps_of(shape: str, method: str, rounds: int) -> Iterator[object]:
-    """Return the steps of a training about three times as long as what is measured of it, so that no phase is over."""
-    train = Train(epochs=3 * (WARM_UP + rounds) // 2, batch_size=32)
+    """Return the steps of a training three times as long as what is measured of it or longer, so that no phase ends."""
+    train = Train(epochs=max(30, 3 * (WARM_UP + rounds) // 2), batch_size=32)
     built = build(shape, method, {}, np.full(64, 32), train=train)
     plugin = load_plugin("methods", method)
     hooks = method_hooks(plugin, built.model, plugin.Config(), built.fitting.plan.total_steps, Path(__file__))
@@ -73,7 +73,8 @@ def main() -> None:
     options = asked.parse_args()
     torch.set_num_threads(options.threads)
     if options.arm is not None:
-        serve(steps_of(*options.arm, options.rounds))
+        shape, method = options.arm
+        serve(steps_of(shape, method, options.rounds))
         return
     found = measured(options.methods or stepping_methods(), options)
     settings = {"shape": options.shape, "batch": [32, 32], "precision": "fp32", "pooling": "mean", "warm_up": WARM_UP}

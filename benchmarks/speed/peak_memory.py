@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from shapes import Pooling, build, record
+from turns import alone
 
 from peftlab.recipe.records import Train
 from peftlab.runs.environment import peak_resident_bytes
 from peftlab.training.loop import fit
 
 Precision = Literal["fp32", "bf16"]
-ARMS = {
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("full", {}),
     "lora q,v": ("lora", {"target_modules": ("query", "value")}),
     "lora all-linear": ("lora", {}),
@@ -61,10 +60,8 @@ def main() -> None:
         return
     found = {}
     for arm in ARMS:
-        line = [sys.executable, __file__, "--arm", arm, "--steps", str(options.steps)]
-        line += ["--threads", str(options.threads), "--precision", options.precision, "--pooling", options.pooling]
-        done = subprocess.run(line, capture_output=True, text=True, check=True)
-        found[arm] = json.loads(done.stdout.splitlines()[-1])
+        words = ["--arm", arm, "--steps", str(options.steps), "--threads", str(options.threads)]
+        found[arm] = alone([*words, "--precision", options.precision, "--pooling", options.pooling])
         found[arm]["ratio"] = round(found[arm]["peak"] / found["full"]["peak"], 3)
         print(f"{arm}: {found[arm]['peak'] / 1e6:,.0f} MB, {found[arm]['ratio']:.3f} of full", flush=True)
     settings = {"shape": "rbt3", "batch": [32, 128], "steps": options.steps, "limit": 0.6}

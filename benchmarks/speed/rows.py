@@ -11,12 +11,12 @@ import argparse
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from turns import alone
 
 from peftlab.runs.environment import peak_resident_bytes
 
@@ -36,15 +36,6 @@ WORDS = (
     "size",
 )
 QUEUES = ("delivery", "payment", "returns", "account")
-
-
-def child(*words: str, threads: int) -> dict[str, Any]:
-    """Return what this script prints as JSON when it is asked for `words`."""
-    line = [sys.executable, __file__, "--one", *words]
-    own = {**os.environ, "PEFTLAB_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(line, capture_output=True, text=True, check=True, env=own)
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
 
 
 def prepare(folder: str, rows: str) -> None:
@@ -92,6 +83,7 @@ def rows_of(sizes: list[int], predicted: int, threads: int) -> dict[str, Any]:
     from peftlab.train import main as train_program
 
     found: dict[str, Any] = {"prepare": {}, "predict": {}}
+    env = {**os.environ, "PEFTLAB_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory() as folder:
         for rows in sizes:
             write_rows(Path(folder) / f"{rows}.csv", rows)
@@ -99,7 +91,7 @@ def rows_of(sizes: list[int], predicted: int, threads: int) -> dict[str, Any]:
         assert train_program([str(Path(folder) / "recipe.toml"), f"run.dir={folder}/run"]) == 0
         for verb, by_rows in found.items():
             for rows in sizes if verb == "prepare" else [rows for rows in sizes if rows <= predicted]:
-                measured = child(verb, folder, str(rows), threads=threads)
+                measured = alone(["--one", verb, folder, str(rows)], env)
                 by_rows[str(rows)] = {"seconds": measured["seconds"], "peak_mb": round(measured["peak"] / 1e6)}
                 print(f"{verb} {rows:,} rows: {by_rows[str(rows)]}", flush=True)
     return found

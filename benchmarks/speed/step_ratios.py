@@ -47,7 +47,8 @@ def main() -> None:
     options = asked.parse_args()
     torch.set_num_threads(options.threads)
     if options.arm is not None:
-        serve(steps_of(*options.arm, options.pooling))
+        shape, arm = options.arm
+        serve(steps_of(shape, arm, options.pooling))
         return
     for shape in options.shapes:
         result = measured(shape, options)

@@ -1,4 +1,4 @@
-"""Arms in processes of their own that take turns step by step, so that none has another's memory or moment."""
+"""Arms in processes of their own, one after another or in turns step by step: none has another's memory or moment."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from peftlab.runs.environment import peak_resident_bytes
 
 WARM_UP = 3
+_LAST_WORDS = 2000
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,19 @@ class Turns:
 
     seconds: dict[str, dict[str, list[float]]]
     peak: dict[str, int]
+
+
+def alone(words: Sequence[str], env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Start this script again with `words`, in `env` or as this process was started; return the JSON that it ends on.
+
+    Raises RuntimeError, with its last words, where it fails.
+    """
+    line = [sys.executable, sys.argv[0], *words]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=env)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(words)} ended: {done.stderr[-_LAST_WORDS:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def serve(steps: Iterator[object]) -> None:
@@ -52,19 +67,28 @@ def take_turns(arms: Mapping[str, Sequence[str]], rounds: int) -> Turns:
     return Turns(seconds, peak)
 
 
-def _child(words: Sequence[str]) -> subprocess.Popen[str]:
+@contextmanager
+def _child(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start this script again with `words`, to be spoken to; it is ended whatever happens."""
     line = [sys.executable, sys.argv[0], *words]
-    return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _step(arm: str, child: subprocess.Popen[str]) -> tuple[float, float, int]:
     """Let one arm take a step while the others wait."""
     if child.stdin is None or child.stdout is None or child.stderr is None:
         raise AssertionError("an arm is spoken to through pipes")
-    child.stdin.write("step\n")
-    child.stdin.flush()
+    with suppress(BrokenPipeError):
+        child.stdin.write("step\n")
+        child.stdin.flush()
     answer = child.stdout.readline()
     if not answer:
-        raise RuntimeError(f"{arm} ended: {child.stderr.read()[-2000:]}")
+        raise RuntimeError(f"{arm} ended: {child.stderr.read()[-_LAST_WORDS:]}")
     wall, cpu, peak = json.loads(answer)
     return wall, cpu, peak

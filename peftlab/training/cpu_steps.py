@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from peftlab.training import lora_product
 from peftlab.training.half_product import (
     HalfStates,
     HalfWeight,
@@ -20,6 +19,7 @@ from peftlab.training.half_product import (
     is_frozen,
 )
 from peftlab.training.heap import freed_memory_kept
+from peftlab.training.lora_product import lora_linear, low_rank
 from peftlab.training.masks import MaskSource, dropout
 
 _ATTENTION = "peftlab_cpu"
@@ -76,7 +76,7 @@ def _make_cheaper(module: nn.Module, source: MaskSource, states: HalfStates) -> 
     if type(module) is nn.Dropout and 0 < module.p < 1:
         module.forward = _dropout_forward(module, source)  # type: ignore[method-assign] # for as long as training lasts
         return True
-    if lora_product.fits(module):
+    if low_rank(module) is not None:
         module.forward = _lora_forward(module, module.forward, source, states)
         return True
     if is_frozen(module):
@@ -96,13 +96,15 @@ def _lora_forward(module: nn.Module, plain: _Forward, source: MaskSource, states
     frozen = HalfWeight(module.base_layer)  # type: ignore[arg-type] # what fits is a LoRA on a linear layer
 
     def forward(x: Tensor, *args: Any, **options: Any) -> Any:
-        if not module.training or args or options or not lora_product.fits(module):
+        half, exact = in_half(), x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if not module.training or args or options or not (half or exact):
             return plain(x, *args, **options)
-        if in_half():
-            return half_lora_linear(module, frozen, x, states, source)
-        if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        update = low_rank(module)
+        if update is None:
             return plain(x)
-        return lora_product.lora_linear(module, x, source)
+        if half:
+            return half_lora_linear(update, frozen, x, states, source)
+        return lora_linear(module, update, x, source)
 
     return forward
 

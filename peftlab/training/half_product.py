@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peftlab.training.lora_product import dropout_of
+from peftlab.training.lora_product import LowRank
 from peftlab.training.masks import MaskSource, masked, row_blocks
 
 _BLOCK_VALUES = 200_000
@@ -146,18 +146,16 @@ class _HalfLoraLinear(torch.autograd.Function):
         return x_gradient, None, None, None, a_gradient, b_gradient, None, None
 
 
-def half_lora_linear(module: Any, frozen: HalfWeight, x: Tensor, states: HalfStates, source: MaskSource) -> Tensor:
-    """Return the output of `module`, a LoRA that `lora_product.fits`, for `x` [..., d_in], in bf16."""
-    name = module.active_adapters[0]
-    p = dropout_of(module, name)
+def half_lora_linear(update: LowRank, frozen: HalfWeight, x: Tensor, states: HalfStates, source: MaskSource) -> Tensor:
+    """Return the output of the frozen layer with its `update` for `x` [..., d_in], in bf16."""
     half = states.of(x)
     y: Tensor = _HalfLoraLinear.apply(  # type: ignore[no-untyped-call]
         x.reshape(-1, x.shape[-1]),
         half,
         *frozen.pair(),
-        module.lora_A[name].weight,
-        module.lora_B[name].weight,
-        source.kept(half.shape, p) if p > 0 else None,
-        module.scaling[name] / (1.0 - p),
+        update.a,
+        update.b,
+        source.kept(half.shape, update.dropout) if update.dropout > 0 else None,
+        update.scale / (1.0 - update.dropout),
     )
     return y.view(*x.shape[:-1], y.shape[-1])

@@ -1,6 +1,7 @@
 """A linear layer with LoRA as one step of the gradient: what peft computes, in fewer passes over memory.
 
-y = W x + b + s B A d(x), with dropout d (Hu et al. 2021, arXiv 2106.09685, equation 3). Written by itself the update
+y = W x + b + s B A d(x), with dropout d (Hu et al. 2021, arXiv 2106.09685, equation 3); in AdaLoRA, A is P times the
+singular values (Zhang et al. 2023, arXiv 2303.10512, equation 3). Written by itself the update
 takes a masked copy of x, two products, a scaling and a sum over the layer's output. Here the large products add
 to what the small ones have written, s and the scale of dropout act on r values a token, and d(x) is made in blocks
 that stay in the processor's cache, once in each direction: only x, its mask and A d(x) are kept.
@@ -9,6 +10,7 @@ that stay in the processor's cache, once in each direction: only x, its mask and
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -86,43 +88,57 @@ def _masks(values: Tensor, kept: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield rows, as_numbers(kept[rows], numbers[: rows.stop - rows.start])
 
 
-def fits(module: Any) -> bool:
-    """Say whether `module` is a linear layer with one plain LoRA of peft, trained in fp32 over a frozen fp32 weight."""
+@dataclass(frozen=True)
+class LowRank:
+    """The update of a linear layer: s B A d(x). a: [r, d_in]; b: [d_out, r]; `dropout`: that of d."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+    dropout: float
+
+
+def low_rank(module: Any) -> LowRank | None:
+    """Return the update of `module` where it is a linear layer with one plain LoRA or AdaLoRA of peft, else None.
+
+    It must be trained, in fp32, over a frozen fp32 weight on a CPU.
+    """
+    if not _is_plain(module):
+        return None
+    (name,) = module.active_adapters
+    values = module.lora_E[name] if hasattr(module, "lora_E") else None
+    a, b = (one[name] if values is not None else one[name].weight for one in (module.lora_A, module.lora_B))
+    trained = [value for value in (a, b, values) if value is not None]
+    frozen = [value for value in (module.base_layer.weight, module.base_layer.bias) if value is not None]
+    if not all(value.requires_grad for value in trained):
+        return None
+    if not all(value.dtype == torch.float32 and value.device.type == "cpu" for value in (*trained, *frozen)):
+        return None
+    p = float(getattr(module.lora_dropout[name], "p", 0.0))  # peft has an identity in its place where there is none
+    if values is None:
+        return LowRank(a, b, module.scaling[name], p)
+    return LowRank(a * values, b, module.scaling[name] / (float(module.ranknum[name]) + 1e-5), p)
+
+
+def _is_plain(module: Any) -> bool:
+    """Say whether `module` is peft's linear layer with one active LoRA or AdaLoRA, of no variant and without a bias."""
+    from peft.tuners.adalora import SVDLinear
     from peft.tuners.lora import Linear
 
-    if type(module) is not Linear or type(module.base_layer) is not nn.Linear:
+    if type(module) not in (Linear, SVDLinear) or type(module.base_layer) is not nn.Linear:
         return False
     names = module.active_adapters
     if module.disable_adapters or module.merged or len(names) != 1 or names[0] not in module.lora_A:
         return False
-    if names[0] in module.lora_variant or module.lora_B[names[0]].bias is not None or module.fan_in_fan_out:
+    if module.fan_in_fan_out or names[0] in getattr(module, "lora_variant", ()):
         return False
-    trained = (module.lora_A[names[0]].weight, module.lora_B[names[0]].weight)
-    frozen = [value for value in (module.base_layer.weight, module.base_layer.bias) if value is not None]
-    return all(value.requires_grad for value in trained) and all(
-        value.dtype == torch.float32 and value.device.type == "cpu" for value in (*trained, *frozen)
-    )
+    return getattr(module.lora_B[names[0]], "bias", None) is None
 
 
-def dropout_of(module: Any, name: str) -> float:
-    """Return the dropout on the input of A; peft has an identity in its place where there is none."""
-    return float(getattr(module.lora_dropout[name], "p", 0.0))
-
-
-def lora_linear(module: Any, x: Tensor, source: MaskSource) -> Tensor:
-    """Return the output of `module`, which `fits`, for `x` [..., d_in] in fp32, with a mask drawn from `source`."""
-    name = module.active_adapters[0]
-    p = dropout_of(module, name)
+def lora_linear(module: Any, update: LowRank, x: Tensor, source: MaskSource) -> Tensor:
+    """Return the output of `module` with its `update` for `x` [..., d_in] in fp32, with a mask drawn from `source`."""
     rows = x.reshape(-1, x.shape[-1]).contiguous()
-    kept = source.kept(rows.shape, p) if p > 0 else None
-    base = module.base_layer
-    y: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
-        rows,
-        base.weight,
-        base.bias,
-        module.lora_A[name].weight,
-        module.lora_B[name].weight,
-        kept,
-        module.scaling[name] / (1.0 - p),
-    )
+    kept = source.kept(rows.shape, update.dropout) if update.dropout > 0 else None
+    base, scale = module.base_layer, update.scale / (1.0 - update.dropout)
+    y: Tensor = _LoraLinear.apply(rows, base.weight, base.bias, update.a, update.b, kept, scale)  # type: ignore[no-untyped-call]
     return y.view(*x.shape[:-1], y.shape[-1])

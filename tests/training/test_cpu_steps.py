@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from torch import nn
 
 from peftlab.encoders.load import HeadShape, load_classifier
-from peftlab.methods import lora
+from peftlab.methods import adalora, lora
 from peftlab.recipe.records import Encoder
 from peftlab.training.cpu_steps import attention, cheaper_steps
+from peftlab.training.lora_product import low_rank
 from peftlab.training.masks import MaskSource, dropout, masked
 
 CPU = torch.device("cpu")
@@ -70,17 +72,20 @@ def test_masks_follow_from_torch_s_generator_alone() -> None:
     assert not torch.equal(source.kept(torch.Size((40, 50)), 0.2), first)
 
 
-def _model(folder: Path, p: float, **settings: Any) -> nn.Module:
-    """Return a LoRA on the tiny encoder in training mode, B drawn at random, with dropout `p` in LoRA only."""
+def _model(folder: Path, p: float, method: ModuleType = lora, **settings: Any) -> nn.Module:
+    """Return a LoRA on the tiny encoder in training mode, B drawn at random, with dropout `p` in LoRA only.
+
+    `method`: LoRA or AdaLoRA; the singular values of the latter are drawn too.
+    """
     torch.manual_seed(0)
     loaded = load_classifier(Encoder(name=str(folder), pooling="mean"), folder, HeadShape(labels=3, dropout=0.0))
     for module in loaded.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    model = lora.attach(loaded.model, lora.Config(dropout=p, **settings), loaded.anatomy)
+    model: nn.Module = method.attach(loaded.model, method.Config(dropout=p, **settings), loaded.anatomy)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name or "lora_E" in name:
                 parameter.normal_(std=0.1)
     return model.train()
 
@@ -95,16 +100,22 @@ def _gradients(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{}, {"target_modules": ("query", "value"), "r": 3}, {"layers": (-1,), "rslora": True}, {"dora": True}],
-    ids=["all linear", "query and value", "top layer", "DoRA"],
+    ("method", "settings"),
+    [
+        (lora, {}),
+        (lora, {"target_modules": ("query", "value"), "r": 3}),
+        (lora, {"layers": (-1,), "rslora": True}),
+        (lora, {"dora": True}),
+        (adalora, {"initial_r": 5, "r": 2}),
+    ],
+    ids=["all linear", "query and value", "top layer", "DoRA", "AdaLoRA"],
 )
 @pytest.mark.parametrize("p", [1e-12, 0.0])
 def test_lora_has_peft_s_values_and_gradients(
-    tiny_encoder: Callable[..., Path], p: float, settings: dict[str, Any]
+    tiny_encoder: Callable[..., Path], p: float, method: ModuleType, settings: dict[str, Any]
 ) -> None:
     """Where dropout drops nothing, gradients are peft's to 1e-5 of the largest, also where its forward is kept."""
-    model = _model(tiny_encoder(), p, **settings)
+    model = _model(tiny_encoder(), p, method, **settings)
     expected = _gradients(model)
     with cheaper_steps(model, CPU):
         found = _gradients(model)
@@ -113,9 +124,25 @@ def test_lora_has_peft_s_values_and_gradients(
         assert float((found[name] - gradient).abs().max()) <= 1e-5 * float(gradient.abs().max()), name
 
 
-def test_lora_with_dropout_has_the_gradients_of_peft_under_the_same_masks(tiny_encoder: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("method", "settings", "updates"), [(lora, {}, 12), (adalora, {}, 12), (lora, {"dora": True}, 0)]
+)
+def test_updates_that_are_one_product_are_known(
+    tiny_encoder: Callable[..., Path], method: ModuleType, settings: dict[str, Any], updates: int
+) -> None:
+    """All linear layers of LoRA and AdaLoRA, while they are trained; none of DoRA, whose norms are no product."""
+    model = _model(tiny_encoder(), 0.3, method, **settings)
+    assert sum(low_rank(module) is not None for module in model.modules()) == updates
+    model.requires_grad_(requires_grad=False)
+    assert not any(low_rank(module) for module in model.modules())
+
+
+@pytest.mark.parametrize(("method", "trained"), [(lora, 6), (adalora, 8)])
+def test_lora_with_dropout_has_the_gradients_of_peft_under_the_same_masks(
+    tiny_encoder: Callable[..., Path], method: ModuleType, trained: int
+) -> None:
     """The layer of peft, given the masks that were drawn, computes the same."""
-    model = _model(tiny_encoder(), 0.3, target_modules=("ffn_out",))
+    model = _model(tiny_encoder(), 0.3, method, target_modules=("ffn_out",))
     torch.manual_seed(5)
     with cheaper_steps(model, CPU):
         found = _gradients(model)
@@ -126,7 +153,7 @@ def test_lora_with_dropout_has_the_gradients_of_peft_under_the_same_masks(tiny_e
         if isinstance(module, nn.Dropout) and module.p > 0:
             module.forward = _given(source, module.p)  # type: ignore[method-assign]
     expected = _gradients(model)
-    assert len(expected) == 6
+    assert len(expected) == trained
     for name, gradient in expected.items():
         assert float((found[name] - gradient).abs().max()) <= 1e-5 * float(gradient.abs().max()), name
 
@@ -178,13 +205,16 @@ def _in_half(model: nn.Module, *, cheaper: bool, seed: int = 5) -> dict[str, tor
         return _gradients(model)
 
 
-@pytest.mark.parametrize("settings", [{}, {"target_modules": ("query", "value"), "r": 3}, {"layers": (-1,)}])
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [(lora, {}), (lora, {"target_modules": ("query", "value"), "r": 3}), (lora, {"layers": (-1,)}), (adalora, {})],
+)
 @pytest.mark.parametrize("p", [1e-12, 0.0])
 def test_lora_in_bf16_is_as_near_to_fp32_as_peft_s(
-    tiny_encoder: Callable[..., Path], p: float, settings: dict[str, Any]
+    tiny_encoder: Callable[..., Path], p: float, method: ModuleType, settings: dict[str, Any]
 ) -> None:
     """Without dropped values, gradients differ from those in fp32 by at most half as much again as autocast's."""
-    model = _model(tiny_encoder(), p, **settings)
+    model = _model(tiny_encoder(), p, method, **settings)
     exact, usual, found = _gradients(model), _in_half(model, cheaper=False), _in_half(model, cheaper=True)
     assert found.keys() == exact.keys()
     distances = {
