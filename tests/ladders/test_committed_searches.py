@@ -35,3 +35,18 @@ def test_the_verdict_follows_from_the_test_interval_and_no_ceiling_is_passed(fol
     assert cost["minutes"] <= ceilings["minutes"]
     assert cost["trainable_parameters"] <= ceilings["trainable_parameters"]
     assert cost["labels"] <= ceilings.get("labels", cost["labels"])
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_what_would_change_the_answer_is_a_rung_behind_the_best_one(folder: Path) -> None:
+    """A rung before it is cheaper, and was left behind already; an answer that is reached needs none."""
+    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    names = [step["rung"] for step in record["rungs"]]
+    behind = record["rungs"][names.index(record["rung"]) + 1 :]
+    open_still = [f"the rung {step['rung']} (" for step in behind if step["state"] != "climbed"]
+    said = record["what_would_change_it"]["rung"]
+    if record["verdict"] == "reached":
+        assert said is None
+    else:
+        assert said.startswith(tuple(open_still))
+        assert said in record["sentence"]
