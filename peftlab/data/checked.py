@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.checks import Finding, find_problems
-from peftlab.data.examples import Example, Parsed, text_key
+from peftlab.data.examples import Parsed, text_key
 from peftlab.data.report import data_report
 from peftlab.data.rows import SplitName
 from peftlab.data.sources import SPLITS, Source
 from peftlab.data.splits import draw, split_off
+from peftlab.data.surveyed import Rows, survey
 from peftlab.errors import DataError
 from peftlab.recipe.records import Data
 
-RowLengths = Callable[[Sequence[Example]], NDArray[np.int64]]
+RowLengths = Callable[[Rows], NDArray[Any]]
 """Gives the tokens of each row, [rows], special tokens included, before any cut."""
 Labels = Literal["one", "many", "none"]
 """Labels of a row; `none`: rows are pairs of texts under one name, and rows of one first text stay in one split."""
@@ -31,7 +32,7 @@ class CheckedRows:
     `label_names`: sorted, of all rows, also of those that were not drawn.
     """
 
-    rows: Mapping[SplitName, Sequence[Example]]
+    rows: Mapping[SplitName, Rows]
     label_names: tuple[str, ...]
     findings: Sequence[Finding]
     report: dict[str, Any]
@@ -53,7 +54,10 @@ def checked_rows(
     """
     rows, record = _complete(data, parsed, seed=seed, multi_label=labels != "one")
     if labels == "none":
-        rows = {split: [replace(row, key=text_key(row.text, row.pair)) for row in part] for split, part in rows.items()}
+        rows = {
+            split: survey([replace(row, key=text_key(row.text, row.pair)) for row in part])
+            for split, part in rows.items()
+        }
         record["stratified_by"] = "nothing"
     lengths = {split: row_lengths(part) for split, part in rows.items()} if row_lengths is not None else None
     unusable = {split: part.unusable for split, part in parsed.items()}
@@ -64,11 +68,11 @@ def checked_rows(
     if labels == "none":
         findings = [found for found in findings if found.check != "one_class"]
     else:
-        names = tuple(sorted({label for part in rows.values() for row in part for label in row.labels}))
+        names = tuple(sorted({label for part in rows.values() for label in part.label_counts()}))
     used = rows
     if data.train_rows is not None:
-        drawn = draw(rows["train"], data.train_rows, seed=seed)
-        used = rows | {"train": [rows["train"][index] for index in drawn]}
+        drawn = np.asarray(draw(rows["train"], data.train_rows, seed=seed), np.int64)
+        used = rows | {"train": rows["train"].take(drawn)}
         lengths = lengths | {"train": lengths["train"][drawn]} if lengths is not None else None
     report = data_report(
         source=source,
@@ -87,9 +91,9 @@ def checked_rows(
 
 def _complete(
     data: Data, parsed: Mapping[SplitName, Parsed], *, seed: int, multi_label: bool
-) -> tuple[dict[SplitName, Sequence[Example]], dict[str, Any]]:
+) -> tuple[dict[SplitName, Rows], dict[str, Any]]:
     """Return the rows of all three splits and how they came about; splits that are not given come off train."""
-    rows: dict[SplitName, Sequence[Example]] = {split: part.examples for split, part in parsed.items()}
+    rows: dict[SplitName, Rows] = {split: survey(part.examples) for split, part in parsed.items()}
     missing = [split for split in SPLITS if split not in rows]
     record: dict[str, Any] = {"given": list(parsed), "made": missing}
     if missing:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.data.examples import Example, Unusable
+from peftlab.data.examples import Example, Labels, Unusable
 from peftlab.data.mojibake import is_broken
 from peftlab.data.rows import SplitName
+from peftlab.data.surveyed import LONG_TEXT, Rows, repeated, survey
 from peftlab.recipe.records import DataChecks, Severity
 
 Check = Literal[
@@ -33,7 +35,6 @@ Check = Literal[
 PLACES = 20  # row places that a report keeps for each finding and split
 FEW_ROWS = 5
 LARGEST_RATIO = 100
-LONG_TEXT = 100_000  # characters
 CUT_SHARE = 0.05
 
 REMEDIES: Mapping[Check, str] = {
@@ -57,7 +58,7 @@ _CONSEQUENCES: Mapping[Check, str] = {
     "unseen_label": "these rows are kept and can only be predicted wrongly",
 }
 
-Rows = Mapping[SplitName, Sequence[Example]]
+Splits = Mapping[SplitName, Rows]
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,12 @@ class Finding:
 
 
 def find_problems(
-    rows: Rows,
+    rows: Mapping[SplitName, Sequence[Example]],
     unusable: Mapping[SplitName, Sequence[Unusable]],
     checks: DataChecks,
     *,
     multi_label: bool,
-    lengths: Mapping[SplitName, NDArray[np.int64]] | None = None,
+    lengths: Mapping[SplitName, NDArray[Any]] | None = None,
     max_length: int | None = None,
 ) -> list[Finding]:
     """Return what the checks find, in the order of `Check`.
@@ -110,16 +111,19 @@ def find_problems(
     `unusable` is by the split of the file that the rows stand in. `lengths`: tokens of each row of `rows`, [rows],
     before any cut. That a split has no rows, or train fewer than two classes, always has the severity `stop`.
     """
+    splits = {split: survey(part) for split, part in rows.items()}
+    counts = splits["train"].label_counts()
     found: list[tuple[Check, str, int, Mapping[str, Sequence[str]]]] = []
-    found += _no_rows(rows) + _one_class(rows["train"], multi_label=multi_label)
+    found += _no_rows(splits) + _one_class(len(splits["train"]), sorted(counts), multi_label=multi_label)
     found += _unusable(unusable, "empty_text", "an empty or non-string text")
     found += _unusable(unusable, "missing_label", "no usable label")
-    found += _unseen(rows)
-    found += _broken(rows)
-    found += _duplicates(rows) + _conflicts(rows) + _overlaps(rows) + _imbalance(rows["train"])
+    found += _unseen(splits, counts)
+    found += _broken(splits)
+    found += _duplicates(splits) + _conflicts(splits) + _overlaps(splits) + _imbalance(counts)
     if lengths is not None and max_length is not None:
-        found += _truncation(rows, lengths, max_length)
-    found += _by_row(rows, "long_rows", _is_long, f"more than {LONG_TEXT:,} characters")
+        found += _truncation(splits, lengths, max_length)
+    long = {split: part.among(part.facts.long) for split, part in splits.items()}
+    found += _by_row(splits, "long_rows", long, f"more than {LONG_TEXT:,} characters")
     order = get_args(Check)
     return [
         Finding(check, getattr(checks, check, "stop"), sentence, count, places)
@@ -130,16 +134,15 @@ def find_problems(
 _Found = list[tuple[Check, str, int, Mapping[str, Sequence[str]]]]
 
 
-def _no_rows(rows: Rows) -> _Found:
-    empty = [split for split, examples in rows.items() if not examples]
+def _no_rows(splits: Splits) -> _Found:
+    empty = [split for split, rows in splits.items() if not len(rows)]
     return [("no_rows", f"no usable rows in {' and '.join(empty)}", len(empty), {})] if empty else []
 
 
-def _one_class(train: Sequence[Example], *, multi_label: bool) -> _Found:
-    names = sorted({label for row in train for label in row.labels})
-    if not train or len(names) >= (1 if multi_label else 2):
+def _one_class(rows: int, names: Sequence[str], *, multi_label: bool) -> _Found:
+    if not rows or len(names) >= (1 if multi_label else 2):
         return []
-    what = f'all {len(train):,} training rows have the label "{names[0]}"' if names else "no training row has a label"
+    what = f'all {rows:,} training rows have the label "{names[0]}"' if names else "no training row has a label"
     return [("one_class", what, 1, {})]
 
 
@@ -159,46 +162,49 @@ def _unusable(
     return [(check, sentence, count, {split: [entry.place for entry in listed] for split, listed in entries.items()})]
 
 
-def _unseen(rows: Rows) -> _Found:
-    seen = {label for row in rows["train"] for label in row.labels}
-    names = {label: None for split in rows for row in rows[split] for label in row.labels if label not in seen}
+def _unseen(splits: Splits, seen: Collection[str]) -> _Found:
+    names: dict[str, None] = {}
+    for rows in splits.values():
+        present, first = np.unique(rows.sets, return_index=True)
+        for place in present[np.argsort(first)].tolist():
+            names.update({label: None for label in rows.facts.label_sets[place] if label not in seen})
     shown = ", ".join(f'"{name}"' for name in list(names)[:5]) + (", ..." if len(names) > 5 else "")
-    return _by_row(
-        rows,
-        "unseen_label",
-        lambda row: any(label in names for label in row.labels),
-        f"a label that no training row has: {shown}",
-    )
+    held = {split: _with_labels(rows, names) for split, rows in splits.items()}
+    return _by_row(splits, "unseen_label", held, f"a label that no training row has: {shown}")
 
 
-def _by_row(rows: Rows, check: Check, holds: Callable[[Example], bool], what: str) -> _Found:
-    held = {split: [row.place for row in examples if holds(row)] for split, examples in rows.items()}
-    places: dict[str, list[str]] = {split: listed for split, listed in held.items() if listed}
+def _with_labels(rows: Rows, names: Collection[str]) -> NDArray[np.int64]:
+    """Return, ascending, the rows that have one of the labels `names`."""
+    holding = [place for place, labels in enumerate(rows.facts.label_sets) if any(name in names for name in labels)]
+    return np.flatnonzero(np.isin(rows.sets, holding)) if holding else np.zeros(0, np.int64)
+
+
+def _by_row(splits: Splits, check: Check, held: Mapping[SplitName, NDArray[np.int64]], what: str) -> _Found:
+    places = {str(split): _places(splits[split], rows) for split, rows in held.items() if len(rows)}
     count = sum(len(listed) for listed in places.values())
     verb = "has" if count == 1 else "have"
     return [(check, f"{_rows(count)} {verb} {what} in {_counts(places)}", count, places)] if count else []
 
 
-def _broken(rows: Rows) -> _Found:
-    names = {label for examples in rows.values() for row in examples for label in row.labels}
-    broken_names = {name for name in names if is_broken(name)}
-
-    def holds(row: Example) -> bool:
-        pair = row.pair is not None and is_broken(row.pair)
-        return pair or is_broken(row.text) or not broken_names.isdisjoint(row.labels)
-
-    return _by_row(rows, "broken_encoding", holds, "replacement or control characters, or a wrong decoding")
+def _places(rows: Rows, which: NDArray[np.int64]) -> list[str]:
+    return [rows[row].place for row in which.tolist()]
 
 
-def _is_long(row: Example) -> bool:
-    return max(len(row.text), len(row.pair or "")) > LONG_TEXT
+def _broken(splits: Splits) -> _Found:
+    names = {label for rows in splits.values() for labels in rows.facts.label_sets for label in labels}
+    broken = {name for name in names if is_broken(name)}
+    held = {
+        split: np.union1d(rows.among(rows.facts.broken), _with_labels(rows, broken)) for split, rows in splits.items()
+    }
+    return _by_row(splits, "broken_encoding", held, "replacement or control characters, or a wrong decoding")
 
 
-def _duplicates(rows: Rows) -> _Found:
+def _duplicates(splits: Splits) -> _Found:
     places: dict[str, list[str]] = {}
-    for split, examples in rows.items():
+    for split, rows in splits.items():
         first: dict[str, str] = {}
-        for row in examples:
+        for index in repeated(rows.keys).tolist():
+            row = rows[index]
             if first.setdefault(row.key, row.place) != row.place:
                 places.setdefault(split, []).append(f"{row.place} = {first[row.key]}")
     count = sum(len(listed) for listed in places.values())
@@ -207,28 +213,31 @@ def _duplicates(rows: Rows) -> _Found:
     return [("duplicates", sentence, count, places)] if count else []
 
 
-def _conflicts(rows: Rows) -> _Found:
+def _conflicts(splits: Splits) -> _Found:
     places: dict[str, list[str]] = {}
     texts = 0
-    for split, examples in rows.items():
-        labels: dict[str, set[tuple[str, ...]]] = {}
-        for row in examples:
+    for split, rows in splits.items():
+        again = [rows[index] for index in repeated(rows.keys).tolist()]
+        labels: dict[str, set[Labels]] = {}
+        for row in again:
             labels.setdefault(row.key, set()).add(row.labels)
         clashing = {key for key, names in labels.items() if len(names) > 1}
         texts += len(clashing)
         if clashing:
-            places[split] = [f"{row.place} {' | '.join(row.labels)}" for row in examples if row.key in clashing]
+            places[split] = [f"{row.place} {' | '.join(row.labels)}" for row in again if row.key in clashing]
     what = "1 text stands" if texts == 1 else f"{texts:,} texts stand"
     sentence = f"{what} under two or more labels within one split, rows in {_counts(places)}"
     return [("conflicting_labels", sentence, texts, places)] if texts else []
 
 
-def _overlaps(rows: Rows) -> _Found:
+def _overlaps(splits: Splits) -> _Found:
+    shared = _in_several(splits)
     first: dict[str, list[tuple[SplitName, str]]] = {}
     places: dict[str, list[str]] = {}
     between: Counter[str] = Counter()
-    for split, examples in rows.items():
-        for row in examples:
+    for split, rows in splits.items():
+        for index in shared[split].tolist():
+            row = rows[index]
             earlier = [(other, place) for other, place in first.get(row.key, []) if other != split]
             if earlier:
                 places.setdefault(split, []).append(f"{row.place} = {earlier[0][1]}")
@@ -243,8 +252,15 @@ def _overlaps(rows: Rows) -> _Found:
     )
 
 
-def _imbalance(train: Sequence[Example]) -> _Found:
-    counts = Counter(label for row in train for label in row.labels)
+def _in_several(splits: Splits) -> dict[SplitName, NDArray[np.int64]]:
+    """Return the rows of each split whose key a row of another split has too."""
+    keys = {split: np.unique(rows.keys) for split, rows in splits.items()}
+    shared = [np.intersect1d(keys[one], keys[two], assume_unique=True) for one, two in combinations(keys, 2)]
+    several = np.unique(np.concatenate(shared))
+    return {split: np.flatnonzero(np.isin(rows.keys, several)) for split, rows in splits.items()}
+
+
+def _imbalance(counts: Counter[str]) -> _Found:
     few = sorted((count, label) for label, count in counts.items() if count < FEW_ROWS)
     said = []
     if few:
@@ -260,14 +276,14 @@ def _imbalance(train: Sequence[Example]) -> _Found:
     return [("imbalance", "; ".join(said), max(len(few), 1), {})] if said else []
 
 
-def _truncation(rows: Rows, lengths: Mapping[SplitName, NDArray[np.int64]], max_length: int) -> _Found:
+def _truncation(splits: Splits, lengths: Mapping[SplitName, NDArray[Any]], max_length: int) -> _Found:
     places: dict[str, list[str]] = {}
     said = []
-    for split, examples in rows.items():
+    for split, rows in splits.items():
         cut = np.flatnonzero(lengths[split] > max_length)
-        if len(cut) > CUT_SHARE * len(examples):
-            said.append(f"{len(cut) / len(examples):.1%} of {split} ({len(cut):,} of {len(examples):,} rows)")
-            places[split] = [examples[index].place for index in cut.tolist()]
+        if len(cut) > CUT_SHARE * len(rows):
+            said.append(f"{len(cut) / len(rows):.1%} of {split} ({len(cut):,} of {len(rows):,} rows)")
+            places[split] = _places(rows, cut)
     count = sum(len(listed) for listed in places.values())
     sentence = f"longer than encoder.max_length = {max_length} tokens: {', '.join(said)}"
     return [("truncation", sentence, count, places)] if said else []

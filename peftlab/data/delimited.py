@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from peftlab.data.readers import Columns, Role, bad_rows, require_columns
+from peftlab.data.readers import Columns, Role, bad_rows, blank_note, require_columns
 from peftlab.errors import DataError
 
 _LARGEST_FIELD = 2**31 - 1  # what a C long holds everywhere; the csv module's own limit of 128 KiB is too small
 _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _Records = list[tuple[int, list[str]]]
+PLAIN_QUOTES = 'quotes (") were read as plain characters, as they do not pair up as quotes'
 
 
 def read_delimited(path: Path, text: str, wanted: Mapping[Role, str], *, delimiter: str) -> Columns:
@@ -29,7 +30,7 @@ def read_delimited(path: Path, text: str, wanted: Mapping[Role, str], *, delimit
     if not records:
         raise DataError(f"{path}: holds blank lines only; expected a header line and rows")
     if blank:
-        notes.append(f"{blank:,} blank {'line was' if blank == 1 else 'lines were'} passed over")
+        notes.append(blank_note(blank))
     first_line, header = records[0]
     _check_header(path, first_line, header, delimiter, wanted)
     rows = records[1:]
@@ -40,13 +41,23 @@ def read_delimited(path: Path, text: str, wanted: Mapping[Role, str], *, delimit
     ]
     if wrong:
         raise bad_rows(path, wrong)
-    joined = [line for line, fields in rows if any("\n" in field or "\r" in field for field in fields)]
+    joined = [line for line, fields in rows if spans_lines(fields)]
     if joined:
-        span = "row spans" if len(joined) == 1 else "rows span"
-        notes.append(f"{len(joined):,} quoted {span} several lines, the first from line {joined[0]}")
+        notes.append(joined_note(len(joined), joined[0]))
     places = {role: header.index(column) for role, column in wanted.items()}
     values = {role: [fields[place] for _, fields in rows] for role, place in places.items()}
     return Columns([line for line, _ in rows], values, tuple(notes))
+
+
+def spans_lines(fields: Sequence[str]) -> bool:
+    """Say whether a record stands on several lines."""
+    return any("\n" in field or "\r" in field for field in fields)
+
+
+def joined_note(count: int, first: int) -> str:
+    """Return what people should know of `count` records on several lines, the first of which starts on line `first`."""
+    span = "row spans" if count == 1 else "rows span"
+    return f"{count:,} quoted {span} several lines, the first from line {first}"
 
 
 def _records(path: Path, text: str, delimiter: str) -> tuple[_Records, list[str]]:
@@ -60,7 +71,7 @@ def _records(path: Path, text: str, delimiter: str) -> tuple[_Records, list[str]
         plain = _parse(path, text, delimiter, csv.QUOTE_NONE)
         regular = len({len(fields) for _, fields in plain if fields}) == 1
         if regular and (quoted is None or len(quoted) != len(plain)):
-            return plain, ['quotes (") were read as plain characters, as they do not pair up as quotes']
+            return plain, [PLAIN_QUOTES]
     if problem is not None:
         raise problem
     return quoted or [], []

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import repeat
+from typing import Any, Literal
 
-from peftlab.data.readers import Table
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.data.kept import Chosen, Lazy
+from peftlab.data.readers import Role, Table
+
+Labels = tuple[str, ...]
 
 # Anything but white space, control characters, zero-width characters and the byte order mark.
 _VISIBLE = re.compile("[^\\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
@@ -24,7 +33,7 @@ class Example:
     id: str
     text: str
     pair: str | None
-    labels: tuple[str, ...]
+    labels: Labels
     key: str
 
 
@@ -35,6 +44,55 @@ class Unusable:
     place: str
     check: Literal["empty_text", "missing_label"]
     reason: str
+
+
+class TableRows(Lazy[Example]):
+    """The usable rows of a table, made of its columns when they are asked for.
+
+    `usable` [rows]: where they stand in the table. `sets` [rows]: the place of a row's labels in `label_sets`.
+    """
+
+    def __init__(
+        self, table: Table, usable: NDArray[np.uint32], sets: NDArray[np.int32], label_sets: Sequence[Labels]
+    ) -> None:
+        self._table, self._usable = table, usable
+        self.sets, self.label_sets = sets, label_sets
+
+    def __len__(self) -> int:
+        return len(self._usable)
+
+    def at(self, place: int) -> Example:
+        """Return one row."""
+        return self.stretch(place, place + 1)[0]
+
+    def stretch(self, start: int, end: int) -> list[Example]:
+        """Return rows that stand together."""
+        roles: tuple[Role, ...] = ("text", "pair", "id")
+        text, pair, name = (
+            self.column(role)[start:end] if role in self._table.columns else [None] * (end - start) for role in roles
+        )
+        lines = [self._table.lines[row] for row in self._usable[start:end].tolist()]
+        labels = [self.label_sets[place] for place in self.sets[start:end].tolist()]
+        return [_example(self._table.name, *values) for values in zip(lines, text, pair, name, labels, strict=True)]
+
+    def column(self, role: Role) -> Sequence[Any]:
+        """Return the values of one column, those of unusable rows left out."""
+        return Chosen(self._table.columns[role], self._usable)
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The texts of the rows."""
+        return self.column("text")
+
+    @property
+    def pairs(self) -> Sequence[str] | None:
+        """Their second texts; None where the table has none."""
+        return self.column("pair") if "pair" in self._table.columns and len(self) else None
+
+
+def _example(table: str, line: int, text: str, pair: str | None, name: object, labels: Labels) -> Example:
+    place = f"{table}:{line}"
+    return Example(place, _id(name) or place, text, pair, labels, text_key(text, pair))
 
 
 @dataclass(frozen=True)
@@ -53,24 +111,27 @@ def parse_table(table: Table, *, multi_label: bool, separator: str) -> Parsed:
     Labels are strings without white space around them, integers, whole floats or booleans (`true`, `false`). In a
     multi-label set a row holds a list of these, or one string that is split at `separator`; no label is no mistake.
     """
-    examples: list[Example] = []
+    usable, sets = array("I"), array("i")
+    label_sets: dict[Labels, int] = {}
     unusable: list[Unusable] = []
     converted: Counter[str] = Counter()
-    ids = _ids(table)
-    pairs = table.columns.get("pair")
-    for row, (text, value) in enumerate(zip(table.columns["text"], table.columns["label"], strict=True)):
+    columns = table.columns
+    pairs = columns.get("pair", repeat(None, len(table)))
+    for row, (text, value, pair) in enumerate(zip(columns["text"], columns["label"], pairs, strict=True)):
         place = f"{table.name}:{table.lines[row]}"
-        pair = pairs[row] if pairs is not None else None
-        problems = [Unusable(place, "empty_text", why) for why in _text_problems(text, pair, pairs is not None)]
-        labels: tuple[str, ...] = ()
+        problems = [Unusable(place, "empty_text", why) for why in _text_problems(text, pair, "pair" in columns)]
+        labels: Labels = ()
         try:
             labels = _labels(value, separator, converted) if multi_label else (_label(value, converted),)
         except ValueError as error:
             problems.append(Unusable(place, "missing_label", str(error)))
-        if not problems and isinstance(text, str) and (pair is None or isinstance(pair, str)):
-            examples.append(Example(place, ids[row] or place, text, pair, labels, text_key(text, pair)))
+        if not problems:
+            usable.append(row)
+            sets.append(label_sets.setdefault(labels, len(label_sets)))
         unusable.extend(problems)
-    return Parsed(examples, unusable, tuple(_notes(table, converted, ids)), _repeats(ids))
+    rows = TableRows(table, np.asarray(usable), np.asarray(sets), list(label_sets))
+    without, repeated = _ids(table)
+    return Parsed(rows, unusable, tuple(_notes(table, converted, without)), repeated)
 
 
 def text_key(text: str, pair: str | None = None) -> str:
@@ -127,21 +188,25 @@ def _labels(value: object, separator: str, converted: Counter[str]) -> tuple[str
     return (_label(value, converted),)
 
 
-def _ids(table: Table) -> list[str | None]:
-    values = table.columns.get("id")
-    if values is None:
-        return [None] * len(table)
-    return [str(value) if isinstance(value, str | int) and str(value).strip() else None for value in values]
+def _id(value: object) -> str | None:
+    """Return what a row is called by its id column; None where it is not."""
+    return str(value) if isinstance(value, str | int) and str(value).strip() else None
 
 
-def _repeats(ids: Sequence[str | None]) -> int:
-    given = [name for name in ids if name is not None]
-    return len(given) - len(set(given))
+def _ids(table: Table) -> tuple[int, int]:
+    """Return the rows without an id, and those with the id of an earlier row."""
+    names = (_id(value) for value in table.columns.get("id", ()))
+    given = np.fromiter((short_hash(name) for name in names if name is not None), np.uint64)
+    return len(table) - len(given), len(given) - len(np.unique(given))
 
 
-def _notes(table: Table, converted: Counter[str], ids: Sequence[str | None]) -> list[str]:
+def short_hash(text: str) -> int:
+    """Return 64 bits that stand for `text`: of a million texts, two share them in one of 37 million sets."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def _notes(table: Table, converted: Counter[str], without: int) -> list[str]:
     notes = [f"{table.name}: labels read from {what}: {count:,}" for what, count in converted.items() if count]
-    without = ids.count(None)
     if "id" in table.columns and without:
         notes.append(f"{table.name}: rows without an id, named by their line: {without:,}")
     return notes

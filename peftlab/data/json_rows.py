@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from peftlab.data.readers import Columns, Role, bad_rows, require_columns
+from peftlab.data.readers import Columns, Role, bad_rows, blank_note, require_columns
 from peftlab.errors import DataError
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -38,8 +38,7 @@ def read_json(path: Path, text: str, wanted: Mapping[Role, str], *, array: bool)
         raise bad_rows(path, bad)
     if lines:
         require_columns(str(path), list(present), wanted)
-    notes = (f"{blank:,} blank {'line was' if blank == 1 else 'lines were'} passed over",) if blank else ()
-    return Columns(lines, values, notes)
+    return Columns(lines, values, (blank_note(blank),) if blank else ())
 
 
 _Item = tuple[int, dict[str, object] | str | None]  # line; the object, or why it is none, or None for a blank line
@@ -61,7 +60,7 @@ def _line_items(text: str) -> Iterator[_Item]:
         except (ValueError, RecursionError) as error:
             yield line, f"not readable as JSON ({error}); correct the line"
         else:
-            yield line, _row(value, raw)
+            yield line, json_row(value, raw)
 
 
 def _array_items(path: Path, text: str) -> Iterator[_Item]:
@@ -78,7 +77,7 @@ def _array_items(path: Path, text: str) -> Iterator[_Item]:
             ) from error
         except (ValueError, RecursionError) as error:
             raise _broken_array(path, str(line), f"not readable as JSON ({error})") from error
-        yield line, _row(value, text[place:end])
+        yield line, json_row(value, text[place:end])
         place = _skip(text, end)
         if text[place : place + 1] == ",":
             place = _skip(text, place + 1)
@@ -97,7 +96,8 @@ def _skip(text: str, place: int) -> int:
     return match.end() if match else place
 
 
-def _row(value: object, raw: str) -> dict[str, object] | str:
+def json_row(value: object, raw: str) -> dict[str, object] | str:
+    """Return the object that `raw` was read as, or why it cannot be a row."""
     if not isinstance(value, dict):
         return f'a JSON {_kind(value)}; expected an object such as {{"text": ..., "label": ...}}'
     if _SURROGATE.search(raw):

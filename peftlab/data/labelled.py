@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from peftlab.data.checked import checked_rows
 from peftlab.data.checks import Finding
-from peftlab.data.examples import Example, parse_table
+from peftlab.data.examples import parse_table
 from peftlab.data.rows import Split, SplitName, Splits
 from peftlab.data.sources import SPLITS, find_source
+from peftlab.data.surveyed import Rows
 from peftlab.errors import DataError
 from peftlab.recipe.records import Data
 from peftlab.runs.files import write_json
 
 TokenLengths = Callable[[Sequence[str], Sequence[str] | None], Sequence[int]]
-Rows = Mapping[SplitName, Sequence[Example]]
 
 
 def load_labelled(
@@ -73,28 +73,24 @@ def load_labelled(
     return Splits(train, validation, test, names, multi_label, source.description, fingerprint, report)
 
 
-def _row_lengths(token_lengths: TokenLengths, rows: Sequence[Example]) -> NDArray[np.int64]:
-    return np.asarray(token_lengths([row.text for row in rows], _pairs(rows)), np.int64)
+def _row_lengths(token_lengths: TokenLengths, rows: Rows) -> NDArray[np.int32]:
+    return np.asarray(token_lengths(rows.texts, rows.pairs), np.int32)
 
 
-def _pairs(rows: Sequence[Example]) -> list[str] | None:
-    pairs = [row.pair for row in rows if row.pair is not None]
-    return pairs or None
-
-
-def _encode(name: SplitName, rows: Sequence[Example], names: Sequence[str], *, multi_label: bool) -> Split:
+def _encode(name: SplitName, rows: Rows, names: Sequence[str], *, multi_label: bool) -> Split:
     index = {label: place for place, label in enumerate(names)}
     labels: NDArray[Any]
     if multi_label:
-        labels = np.zeros((len(rows), len(names)), np.float32)
-        for place, row in enumerate(rows):
-            labels[place, [index[label] for label in row.labels]] = 1.0
+        of_sets = np.zeros((len(rows.facts.label_sets), len(names)), np.float32)
+        for place, one in enumerate(rows.facts.label_sets):
+            of_sets[place, [index[label] for label in one]] = 1.0
+        labels = of_sets[rows.sets]
     else:
-        labels = np.asarray([index[row.labels[0]] for row in rows], np.int64)
-    return Split(name, [row.id for row in rows], [row.text for row in rows], _pairs(rows), labels)
+        labels = np.asarray([index[one[0]] for one in rows.facts.label_sets], np.int64)[rows.sets]
+    return Split(name, rows.ids, rows.texts, rows.pairs, labels)
 
 
-def _fingerprint(rows: Rows) -> str:
+def _fingerprint(rows: Mapping[SplitName, Rows]) -> str:
     digest = hashlib.sha256()
     for split, examples in rows.items():
         for row in examples:

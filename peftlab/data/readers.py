@@ -51,9 +51,22 @@ class Columns:
 def read_table(path: Path, wanted: Mapping[Role, str]) -> Table:
     """Read the columns `wanted` (role to column name) of a CSV, TSV, JSONL, JSON or Parquet file, perhaps gzipped.
 
-    Raises DataError, with file and line, for a file that cannot be read as its ending says, that lacks a column, or
-    whose lines are malformed (the first ten are named and all are counted). Values are not judged here.
+    The values are kept on disk (`kept`), so that a table of any size takes little memory. Raises DataError, with file
+    and line, for a file that cannot be read as its ending says, that lacks a column, or whose lines are malformed (the
+    first ten are named and all are counted). Values are not judged here.
     """
+    from peftlab.data.stream import kept_columns
+
+    columns = kept_columns(path, wanted)
+    if columns is None:
+        return read_whole(path, wanted)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _table(path, digest, columns)
+
+
+def read_whole(path: Path, wanted: Mapping[Role, str]) -> Table:
+    """Read as `read_table`, the whole file in memory at once: only so can everything that is wrong with it be named."""
     from peftlab.data.delimited import read_delimited
     from peftlab.data.json_rows import read_json
     from peftlab.data.parquet import read_parquet
@@ -71,8 +84,17 @@ def read_table(path: Path, wanted: Mapping[Role, str]) -> Table:
             columns = read_json(path, text, wanted, array=ending == ".json" and text.lstrip().startswith("["))
     if not columns.lines:
         raise DataError(f"{path}: has no rows (a header at most); expected at least one row of data")
+    return _table(path, digest, columns)
+
+
+def _table(path: Path, digest: str, columns: Columns) -> Table:
     notes = tuple(f"{path.name}: {note}" for note in columns.notes)
     return Table(path.name, str(path.resolve()), digest, columns.lines, columns.values, notes)
+
+
+def blank_note(count: int) -> str:
+    """Return what people should know of `count` blank lines."""
+    return f"{count:,} blank {'line was' if count == 1 else 'lines were'} passed over"
 
 
 def table_of_values(split: str, location: str, columns: Mapping[Role, Sequence[object]]) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,22 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.data.checks import Finding
-from peftlab.data.examples import Example, Parsed
+from peftlab.data.examples import Parsed
 from peftlab.data.rows import SplitName
 from peftlab.data.sources import Source
+from peftlab.data.surveyed import Rows
 
 
 def data_report(
     *,
     source: Source,
     parsed: Mapping[SplitName, Parsed],
-    rows: Mapping[SplitName, Sequence[Example]],
+    rows: Mapping[SplitName, Rows],
     train_of: int,
     findings: Sequence[Finding],
     label_names: Sequence[str],
     multi_label: bool,
     split_record: Mapping[str, Any],
-    lengths: Mapping[SplitName, NDArray[np.int64]] | None,
+    lengths: Mapping[SplitName, NDArray[Any]] | None,
     max_length: int | None,
 ) -> dict[str, Any]:
     """Return the report, made of JSON types; the fingerprint of what is made of the rows is still empty.
@@ -59,15 +59,13 @@ def data_report(
     }
 
 
-def _summary(
-    rows: Sequence[Example], names: Sequence[str], tokens: NDArray[np.int64] | None, max_length: int | None
-) -> dict[str, Any]:
-    counts = Counter(label for row in rows for label in row.labels)
+def _summary(rows: Rows, names: Sequence[str], tokens: NDArray[Any] | None, max_length: int | None) -> dict[str, Any]:
+    counts = rows.label_counts()
     summary: dict[str, Any] = {
         "rows": len(rows),
         "class_counts": {name: counts[name] for name in names},
-        "without_label": sum(not row.labels for row in rows),
-        "characters": _distribution(np.asarray([len(row.text) + len(row.pair or "") for row in rows], np.int64)),
+        "without_label": rows.set_counts().get((), 0),
+        "characters": _distribution(rows.characters),
     }
     if tokens is not None:
         summary["tokens"] = _distribution(tokens)
@@ -77,7 +75,7 @@ def _summary(
     return summary
 
 
-def _distribution(values: NDArray[np.int64]) -> dict[str, int] | None:
+def _distribution(values: NDArray[Any]) -> dict[str, int] | None:
     """Return smallest, median, 95th percentile and largest value, each one that occurs; None for no values."""
     if not len(values):
         return None

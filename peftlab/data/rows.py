@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.data.kept import Joined
+
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -33,12 +35,13 @@ class Split:
 
     def joined(self, other: Split) -> Split:
         """Return this split with the rows of `other` behind its own."""
-        pairs = None if self.pairs is None or other.pairs is None else [*self.pairs, *other.pairs]
+        pairs = None if self.pairs is None or other.pairs is None else Joined(self.pairs, other.pairs)
         labels = np.concatenate([self.labels, other.labels])
         weights = None
         if self.weights is not None or other.weights is not None:
             weights = np.concatenate([split.row_weights() for split in (self, other)])
-        return Split(self.name, [*self.ids, *other.ids], [*self.texts, *other.texts], pairs, labels, weights)
+        ids, texts = Joined(self.ids, other.ids), Joined(self.texts, other.texts)
+        return Split(self.name, ids, texts, pairs, labels, weights)
 
     def row_weights(self) -> NDArray[np.float32]:
         """Return `weights`, ones where there are none, [rows]."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from peftlab.data.examples import Example
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.data.examples import Example, Labels
 from peftlab.data.rows import SplitName
+from peftlab.data.surveyed import Rows, survey
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Parts:
     `kept_in_train`: labels whose texts, with their number, all stayed in train, as there are too few of them.
     """
 
-    rows: Mapping[SplitName, Sequence[Example]]
+    rows: Mapping[SplitName, Rows]
     kept_in_train: Mapping[str, int]
 
 
@@ -42,31 +46,32 @@ def split_off(
     totals are right to a row and each label to one text. A label with fewer texts than there are parts stays in train.
     Neither the order of the rows nor Python's hash seed matters.
     """
-    groups: dict[str, list[int]] = {}
-    for index, row in enumerate(pool):
-        groups.setdefault(row.key, []).append(index)
-    labels = {key: pool[indices[0]].labels for key, indices in groups.items()}
-    counts = Counter(label for names in labels.values() for label in names)
+    rows = survey(pool)
+    label_sets = rows.facts.label_sets
+    first, group = _groups(rows.keys)
+    sets = rows.sets[first]
+    counts = rows.take(first).label_counts()
     small = {label: count for label, count in counts.items() if count <= len(missing)}
-    movable = [key for key in groups if not any(label in small for label in labels[key])]
-    strata = _strata({key: labels[key] for key in movable}, seed)
-    parts: dict[str, SplitName] = dict.fromkeys(groups, "train")
+    strata = [
+        stratum
+        for labels, stratum in _strata(sets, label_sets, _order(rows, first, seed)).items()
+        if not any(label in small for label in labels)
+    ]
+    parts = np.zeros(len(first), np.int8)  # 0 is train, then those of `missing`
     left = sum(shares[name] for name in ("train", *missing))
-    for name in missing:
-        taken = {key for keys in _take(strata, shares[name] / left, keep=0 if multi_label else 1) for key in keys}
-        parts.update(dict.fromkeys(taken, name))
-        strata = [[key for key in keys if key not in taken] for keys in strata]
+    for number, name in enumerate(missing, start=1):
+        taken = _take([len(stratum) for stratum in strata], shares[name] / left, keep=0 if multi_label else 1)
+        for stratum, count in zip(strata, taken, strict=True):
+            parts[stratum[:count]] = number
+        strata = [stratum[count:] for stratum, count in zip(strata, taken, strict=True)]
         left -= shares[name]
-    lost = set(counts) - {label for key, name in parts.items() if name == "train" for label in labels[key]}
-    for key in groups:
-        if lost.intersection(labels[key]):
-            parts[key] = "train"
+    lost = set(counts) - {label for place in np.unique(sets[parts == 0]).tolist() for label in label_sets[place]}
+    back = [place for place, labels in enumerate(label_sets) if lost.intersection(labels)]
+    parts[np.isin(sets, back)] = 0
+    of_rows = parts[group]
     made: tuple[SplitName, ...] = ("train", *missing)
-    rows: dict[SplitName, list[Example]] = {split: [] for split in made}
-    for row in pool:
-        rows[parts[row.key]].append(row)
     kept = {label: counts[label] for label in sorted({*small, *lost})}
-    return Parts(rows, kept)
+    return Parts({name: rows.take(of_rows == number) for number, name in enumerate(made)}, kept)
 
 
 def draw(rows: Sequence[Example], count: int, *, seed: int) -> list[int]:
@@ -76,33 +81,60 @@ def draw(rows: Sequence[Example], count: int, *, seed: int) -> list[int]:
     """
     if count >= len(rows):
         return list(range(len(rows)))
-    named = {f"{row.key}\x1e{index}": row.labels for index, row in enumerate(rows)}
-    strata = _strata(named, seed)
-    taken = _take(strata, count / len(rows), keep=0)
+    found = survey(rows)
+    order = _order(found, np.arange(len(found)), seed, numbered=True)
+    strata = list(_strata(found.sets, found.facts.label_sets, order).values())
+    taken = _take([len(stratum) for stratum in strata], count / len(rows), keep=0)
     if count >= len(strata):
-        for stratum, chosen in zip(strata, taken, strict=True):
-            if not chosen:
-                max(taken, key=len).pop()
-                chosen.append(stratum[0])
-    places = {name: index for index, name in enumerate(named)}
-    return sorted(places[name] for chosen in taken for name in chosen)
+        for place, number in enumerate(taken):
+            if not number:
+                taken[taken.index(max(taken))] -= 1
+                taken[place] = 1
+    return sorted(row for stratum, number in zip(strata, taken, strict=True) for row in stratum[:number].tolist())
 
 
-def _strata(labels: Mapping[str, tuple[str, ...]], seed: int) -> list[list[str]]:
-    """Return the names grouped by labels; groups by label, names by a hash of seed and name."""
-    strata: dict[tuple[str, ...], list[str]] = {}
-    for name in sorted(labels, key=lambda name: hashlib.sha256(f"{seed}\x1e{name}".encode()).digest()):
-        strata.setdefault(labels[name], []).append(name)
-    return [strata[names] for names in sorted(strata)]
+def _groups(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return the first row of each key, and for each row which of these has its key."""
+    order = np.argsort(keys, kind="stable").astype(np.uint32)
+    ordered = keys[order]
+    begins = np.ones(len(keys), bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    del ordered
+    group = np.empty(len(keys), np.uint32)
+    group[order] = np.cumsum(begins, dtype=np.uint32) - np.uint32(1)
+    return order[begins], group
 
 
-def _take(strata: Sequence[Sequence[str]], share: float, *, keep: int) -> list[list[str]]:
-    """Take `share` of each stratum from its front, carrying fractions on, and leaving at least `keep` in each."""
+def _order(rows: Rows, which: NDArray[Any], seed: int, *, numbered: bool = False) -> NDArray[np.uint64]:
+    """Return a hash of seed and text of the rows `which`, by which they are ordered; where `numbered`, of the row too.
+
+    It is the first 64 of 256 bits: enough to order them by.
+    """
+    names = (
+        f"{seed}\x1e{row.key}\x1e{number}" if numbered else f"{seed}\x1e{row.key}"
+        for number, row in enumerate(rows.take(which))
+    )
+    return np.fromiter((int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names), np.uint64)
+
+
+def _strata(
+    sets: NDArray[np.int32], label_sets: Sequence[Labels], order: NDArray[np.uint64]
+) -> dict[Labels, NDArray[np.int64]]:
+    """Return what has each set of labels, by `order`; the sets in the order of the alphabet."""
+    by_order = np.argsort(order, kind="stable")
+    ordered = by_order[np.argsort(sets[by_order], kind="stable")]
+    present, starts = np.unique(sets[ordered], return_index=True)
+    strata = dict(zip(present.tolist(), np.split(ordered, starts)[1:], strict=True))
+    return {label_sets[place]: strata[place] for place in sorted(strata, key=lambda place: label_sets[place])}
+
+
+def _take(sizes: Sequence[int], share: float, *, keep: int) -> list[int]:
+    """Return how many to take of strata of these `sizes`: `share` of each, fractions carried on, `keep` left in it."""
     carry = 0.0
     taken = []
-    for stratum in strata:
-        carry += share * len(stratum)
-        number = max(0, min(math.floor(carry + 0.5), len(stratum) - keep))
+    for size in sizes:
+        carry += share * size
+        number = max(0, min(math.floor(carry + 0.5), size - keep))
         carry -= number
-        taken.append(list(stratum[:number]))
+        taken.append(number)
     return taken

@@ -1,7 +1,6 @@
-"""Rows of a file of any size, one after the other, in constant memory.
+"""Rows of a file of any size, one after the other, in constant memory: to be answered, or to be kept on disk.
 
-`read_table` holds a whole file, to judge and split it; here rows are only answered. A file that cannot be read is given
-to `read_table` all the same, which says what is wrong with it and where.
+A file that cannot be read so is given to `read_whole`, which says what is wrong with it and where.
 """
 
 from __future__ import annotations
@@ -12,12 +11,17 @@ import io
 import json
 import sys
 import zlib
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO
 
-from peftlab.data.readers import Role, file_ending, read_table
+from peftlab.data.delimited import PLAIN_QUOTES, joined_note, spans_lines
+from peftlab.data.json_rows import json_row
+from peftlab.data.kept import Column, Kept
+from peftlab.data.readers import Columns, Role, blank_note, file_ending, read_whole
 from peftlab.errors import DataError
 
 Row = tuple[int, dict[Role, object]]
@@ -31,6 +35,26 @@ class _BrokenError(Exception):
     """The file is not what its ending says."""
 
 
+_UNREADABLE = (_BrokenError, UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error, csv.Error, OSError)
+
+
+@dataclass
+class _Seen:
+    """What was met on the way through a file. `columns`: those that any row of a JSON file has."""
+
+    blank: int = 0
+    joined: int = 0
+    first_joined: int = 0
+    plain_quotes: bool = False
+    columns: set[str] = field(default_factory=set)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what people should know of the reading."""
+        said = [PLAIN_QUOTES] if self.plain_quotes else []
+        said += [blank_note(self.blank)] if self.blank else []
+        return (*said, *([joined_note(self.joined, self.first_joined)] if self.joined else []))
+
+
 def stream_rows(path: Path, wanted: Mapping[Role, str]) -> Iterator[Row]:
     """Yield the rows of a CSV, TSV, JSONL, JSON or Parquet file, perhaps gzipped, with the columns `wanted`.
 
@@ -38,10 +62,28 @@ def stream_rows(path: Path, wanted: Mapping[Role, str]) -> Iterator[Row]:
     lines; everything else is not.
     """
     try:
-        yield from _rows(path, wanted)
-    except (_BrokenError, UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error, csv.Error, OSError) as error:
-        read_table(path, wanted)
+        yield from _rows(path, wanted, _Seen())
+    except _UNREADABLE as error:
+        read_whole(path, wanted)
         raise DataError(f"{path}: cannot be read row by row ({error}); write or copy the file anew") from error
+
+
+def kept_columns(path: Path, wanted: Mapping[Role, str]) -> Columns | None:
+    """Return the columns of a file, its rows kept on disk; None where it cannot be read row by row, or has no rows."""
+    seen, lines = _Seen(), array("I")
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for line, values in _rows(path, wanted, seen):
+            lines.append(line)
+            yield tuple(values.values())
+
+    try:
+        kept = Kept(rows())
+    except _UNREADABLE:
+        return None
+    if not len(kept):
+        return None
+    return Columns(lines, {role: Column(kept, place) for place, role in enumerate(wanted)}, seen.notes())
 
 
 def stream_lines(source: str) -> Iterator[tuple[int, str]]:
@@ -63,7 +105,7 @@ def _stripped(lines: TextIO) -> Iterator[tuple[int, str]]:
         yield number, line.rstrip("\r\n")
 
 
-def _rows(path: Path, wanted: Mapping[Role, str]) -> Iterator[Row]:
+def _rows(path: Path, wanted: Mapping[Role, str], seen: _Seen) -> Iterator[Row]:
     ending, gzipped = file_ending(path)
     if not path.is_file() or path.stat().st_size == 0:
         raise _BrokenError("it is missing or empty")
@@ -73,11 +115,13 @@ def _rows(path: Path, wanted: Mapping[Role, str]) -> Iterator[Row]:
     with _opened(path, gzipped) as text:
         if ending in (".csv", ".tsv"):
             delimiter: Literal[",", "\t"] = "," if ending == ".csv" else "\t"
-            yield from _delimited(text, wanted, delimiter, _quoting(path, wanted, delimiter, gzipped))
+            quoting = _quoting(path, wanted, delimiter, gzipped)
+            seen.plain_quotes = quoting == csv.QUOTE_NONE
+            yield from _delimited(text, wanted, delimiter, quoting, seen)
         elif ending == ".json" and _begins_array(path, gzipped):
             yield from _whole(path, wanted)
         else:
-            yield from _json_lines(text, wanted)
+            yield from _json_lines(text, wanted, seen)
 
 
 @contextmanager
@@ -88,49 +132,52 @@ def _opened(path: Path, gzipped: bool) -> Iterator[TextIO]:
 
 
 def _whole(path: Path, wanted: Mapping[Role, str]) -> Iterator[Row]:
-    table = read_table(path, wanted)
+    table = read_whole(path, wanted)
     for place, line in enumerate(table.lines):
         yield line, {role: table.columns[role][place] for role in wanted}
 
 
-def _json_lines(lines: TextIO, wanted: Mapping[Role, str]) -> Iterator[Row]:
+def _json_lines(lines: TextIO, wanted: Mapping[Role, str], seen: _Seen) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
+            seen.blank += 1
             continue
         try:
-            row = json.loads(line)
+            row = json_row(json.loads(line), line)
         except (ValueError, RecursionError) as error:
             raise _BrokenError(f"line {number} is no JSON") from error
-        if not isinstance(row, dict):
-            raise _BrokenError(f"line {number} is no object")
-        yield number, {role: _whole_text(row.get(column), number) for role, column in wanted.items()}
+        if isinstance(row, str):
+            raise _BrokenError(f"line {number}: {row}")
+        seen.columns.update(row)
+        yield number, {role: row.get(column) for role, column in wanted.items()}
+    if not seen.columns.issuperset(wanted.values()):
+        raise _BrokenError("no row has a column that is wanted")
 
 
-def _whole_text(value: object, line: int) -> object:
-    """Return `value`; half a character, which an escape can make, fits no tokenizer."""
-    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise _BrokenError(f"line {line} holds half a character")
-    return value
-
-
-def _delimited(lines: TextIO, wanted: Mapping[Role, str], delimiter: str, quoting: Literal[0, 3]) -> Iterator[Row]:
+def _delimited(
+    lines: TextIO, wanted: Mapping[Role, str], delimiter: str, quoting: Literal[0, 3], seen: _Seen
+) -> Iterator[Row]:
     previous = csv.field_size_limit(_LARGEST_FIELD)
     try:
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-        header: list[str] | None = None
+        places: dict[Role, int] = {}
+        width = 0
         start = 1
         for fields in reader:
             line, start = start, reader.line_num + 1
             if not fields:
+                seen.blank += 1
                 continue
-            if header is None:
-                header = fields
-                if any(header.count(column) != 1 for column in wanted.values()):
+            if not width:
+                if any(fields.count(column) != 1 for column in wanted.values()):
                     raise _BrokenError("the header lacks a column, or names it twice")
+                places, width = {role: fields.index(column) for role, column in wanted.items()}, len(fields)
                 continue
-            if len(fields) != len(header):
+            if len(fields) != width:
                 raise _BrokenError(f"line {line} has {len(fields)} fields")
-            yield line, {role: fields[header.index(column)] for role, column in wanted.items()}
+            if spans_lines(fields):
+                seen.joined, seen.first_joined = seen.joined + 1, seen.first_joined or line
+            yield line, {role: fields[place] for role, place in places.items()}
     finally:
         csv.field_size_limit(previous)
 
@@ -143,7 +190,7 @@ def _quoting(path: Path, wanted: Mapping[Role, str], delimiter: str, gzipped: bo
     def rows(quoting: Literal[0, 3]) -> int | None:
         with _opened(path, gzipped) as text:
             try:
-                return sum(1 for _ in _delimited(text, wanted, delimiter, quoting))
+                return sum(1 for _ in _delimited(text, wanted, delimiter, quoting, _Seen()))
             except (csv.Error, _BrokenError):
                 return None
 

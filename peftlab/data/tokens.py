@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from peftlab.data.kept import Numbers
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +21,7 @@ _CHUNK = 4096  # texts given to the tokenizer at a time, so that its Python list
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of many texts in one array: text i is ``ids[starts[i]:starts[i + 1]]``.
+    """Token ids of many texts in one array: text i is ``ids[starts[i]:starts[i + 1]]``; of many texts, it is a file.
 
     `segments` holds the token type ids in the same layout, where the tokenizer gives them.
     """
@@ -91,22 +95,25 @@ def tokenise(
 
     `target`: as texts that a decoder says, for tokenizers that read these otherwise.
     """
-    ids: list[NDArray[np.int32]] = []
-    segments: list[NDArray[np.int8]] = []
-    lengths: list[int] = []
+    ids, segments = Numbers(np.int32), Numbers(np.int8)
+    with_segments = False
+    lengths = array("i")
     for start in range(0, len(texts), _CHUNK):
         batch = list(texts[start : start + _CHUNK])
         seconds = list(pairs[start : start + _CHUNK]) if pairs is not None else None
         asked = {"truncation": True, "max_length": max_length, "return_attention_mask": False}
         encoded = tokenizer(text_target=batch, **asked) if target else tokenizer(batch, seconds, **asked)
         lengths.extend(len(row) for row in encoded["input_ids"])
-        ids.append(np.concatenate([np.asarray(row, np.int32) for row in encoded["input_ids"]]))
+        ids.extend(np.fromiter(chain.from_iterable(encoded["input_ids"]), np.int32))
         if "token_type_ids" in encoded:
-            segments.append(np.concatenate([np.asarray(row, np.int8) for row in encoded["token_type_ids"]]))
+            with_segments = True
+            segments.extend(np.fromiter(chain.from_iterable(encoded["token_type_ids"]), np.int8))
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=starts[1:])
     return Tokens(
-        ids=np.concatenate(ids) if ids else np.zeros(0, np.int32),
-        segments=np.concatenate(segments) if segments else None,
-        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        ids=ids.array(),
+        segments=segments.array() if with_segments else None,
+        starts=starts,
         pad_id=int(tokenizer.pad_token_id),
         pad_left=tokenizer.padding_side == "left",
     )
@@ -114,9 +121,9 @@ def tokenise(
 
 def full_lengths(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, *, target: bool = False
-) -> list[int]:
+) -> Sequence[int]:
     """Return the number of tokens of each text before any cut; `target` as in `tokenise`."""
-    lengths: list[int] = []
+    lengths = array("i")
     for start in range(0, len(texts), _CHUNK):
         seconds = list(pairs[start : start + _CHUNK]) if pairs is not None else None
         batch = list(texts[start : start + _CHUNK])
@@ -136,7 +143,8 @@ def pad(tokens: Tokens, rows: Sequence[int] | NDArray[np.int64]) -> dict[str, to
     """Return `input_ids`, `attention_mask` and `token_type_ids` of `rows`, int64, [rows, longest of them]."""
     import torch
 
-    lengths = tokens.lengths[rows]
+    places = np.asarray(rows, np.int64)
+    lengths = tokens.starts[places + 1] - tokens.starts[places]
     width = int(lengths.max())
     ids = np.full((len(rows), width), tokens.pad_id, np.int64)
     mask = np.zeros((len(rows), width), np.int64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -177,3 +179,51 @@ def test_a_draw_is_stratified_and_follows_the_seed() -> None:
 
 def test_a_draw_takes_repeated_texts_one_by_one() -> None:
     assert len(draw([example(index, ["ab"[index % 2]], "same") for index in range(50)], 10, seed=0)) == 10
+
+
+def by_hand(
+    rows: Sequence[Example], missing: Sequence[SplitName], seed: int, *, multi: bool
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Split as `split_off` says, text by text: the part of each text, and the labels that stayed in train."""
+    labels: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        labels.setdefault(row.key, row.labels)
+    counts = Counter(label for names in labels.values() for label in names)
+    small = {label for label, count in counts.items() if count <= len(missing)}
+    ordered = sorted(labels, key=lambda key: hashlib.sha256(f"{seed}\x1e{key}".encode()).digest())
+    strata: dict[tuple[str, ...], list[str]] = {}
+    for key in ordered:
+        if small.isdisjoint(labels[key]):
+            strata.setdefault(labels[key], []).append(key)
+    parts = dict.fromkeys(labels, "train")
+    left = sum(SHARES[name] for name in ("train", *missing))
+    for name in missing:
+        carry = 0.0
+        for names in sorted(strata):
+            carry += SHARES[name] / left * len(strata[names])
+            number = max(0, min(math.floor(carry + 0.5), len(strata[names]) - (0 if multi else 1)))
+            carry -= number
+            parts.update(dict.fromkeys(strata[names][:number], name))
+            strata[names] = strata[names][number:]
+        left -= SHARES[name]
+    lost = set(counts) - {label for key, part in parts.items() if part == "train" for label in labels[key]}
+    parts.update({key: "train" for key in labels if lost.intersection(labels[key])})
+    return parts, {label: counts[label] for label in small | lost}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 25), st.sets(st.sampled_from("abc"), max_size=2)), max_size=60),
+    st.sampled_from([BOTH, ("validation",), ("test",)]),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_every_text_is_where_the_rule_puts_it(
+    made: list[tuple[int, set[str]]], missing: tuple[SplitName, ...], seed: int, multi: bool
+) -> None:
+    texts = [(number, sorted(names) if multi else ["ab"[number % 2]]) for number, names in made]
+    rows = [example(index, names, f"text {number}") for index, (number, names) in enumerate(texts)]
+    parts, kept = by_hand(rows, missing, seed, multi=multi)
+    found = split(rows, seed=seed, missing=missing, multi=multi)
+    assert found.kept_in_train == kept
+    for name in ("train", *missing):
+        assert [row.id for row in found.rows[name]] == [row.id for row in rows if parts[row.key] == name]
