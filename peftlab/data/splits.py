@@ -114,17 +114,19 @@ def _order(rows: Rows, which: NDArray[Any], seed: int, *, numbered: bool = False
         f"{seed}\x1e{row.key}\x1e{number}" if numbered else f"{seed}\x1e{row.key}"
         for number, row in enumerate(rows.take(which))
     )
-    return np.fromiter((int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names), np.uint64)
+    hashes = (int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names)
+    return np.fromiter(hashes, np.uint64, count=len(which))
 
 
 def _strata(
     sets: NDArray[np.int32], label_sets: Sequence[Labels], order: NDArray[np.uint64]
 ) -> dict[Labels, NDArray[np.int64]]:
     """Return what has each set of labels, by `order`; the sets in the order of the alphabet."""
-    by_order = np.argsort(order, kind="stable")
-    ordered = by_order[np.argsort(sets[by_order], kind="stable")]
-    present, starts = np.unique(sets[ordered], return_index=True)
-    strata = dict(zip(present.tolist(), np.split(ordered, starts)[1:], strict=True))
+    ordered = np.lexsort((order, sets))
+    of_ordered = sets[ordered]
+    starts = np.flatnonzero(of_ordered[1:] != of_ordered[:-1]) + 1
+    parts = np.split(ordered, starts) if len(ordered) else []
+    strata = {int(sets[part[0]]): part for part in parts}
     return {label_sets[place]: strata[place] for place in sorted(strata, key=lambda place: label_sets[place])}
 
 
