@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -59,6 +58,8 @@ _CONSEQUENCES: Mapping[Check, str] = {
 }
 
 Splits = Mapping[SplitName, Rows]
+Alike = Mapping[SplitName, Sequence[Example]]
+"""Of each split the rows that may have the text of another row, of whichever split."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,9 @@ def find_problems(
     found += _unusable(unusable, "missing_label", "no usable label")
     found += _unseen(splits, counts)
     found += _broken(splits)
-    found += _duplicates(splits) + _conflicts(splits) + _overlaps(splits) + _imbalance(counts)
+    again = repeated(splits.values())
+    alike = {split: [part[row] for row in part.with_keys(again)] for split, part in splits.items()}
+    found += _duplicates(alike) + _conflicts(alike) + _overlaps(alike) + _imbalance(counts)
     if lengths is not None and max_length is not None:
         found += _truncation(splits, lengths, max_length)
     long = {split: part.among(part.facts.long) for split, part in splits.items()}
@@ -199,12 +202,11 @@ def _broken(splits: Splits) -> _Found:
     return _by_row(splits, "broken_encoding", held, "replacement or control characters, or a wrong decoding")
 
 
-def _duplicates(splits: Splits) -> _Found:
+def _duplicates(alike: Alike) -> _Found:
     places: dict[str, list[str]] = {}
-    for split, rows in splits.items():
+    for split, rows in alike.items():
         first: dict[str, str] = {}
-        for index in repeated(rows.keys).tolist():
-            row = rows[index]
+        for row in rows:
             if first.setdefault(row.key, row.place) != row.place:
                 places.setdefault(split, []).append(f"{row.place} = {first[row.key]}")
     count = sum(len(listed) for listed in places.values())
@@ -213,31 +215,28 @@ def _duplicates(splits: Splits) -> _Found:
     return [("duplicates", sentence, count, places)] if count else []
 
 
-def _conflicts(splits: Splits) -> _Found:
+def _conflicts(alike: Alike) -> _Found:
     places: dict[str, list[str]] = {}
     texts = 0
-    for split, rows in splits.items():
-        again = [rows[index] for index in repeated(rows.keys).tolist()]
+    for split, rows in alike.items():
         labels: dict[str, set[Labels]] = {}
-        for row in again:
+        for row in rows:
             labels.setdefault(row.key, set()).add(row.labels)
         clashing = {key for key, names in labels.items() if len(names) > 1}
         texts += len(clashing)
         if clashing:
-            places[split] = [f"{row.place} {' | '.join(row.labels)}" for row in again if row.key in clashing]
+            places[split] = [f"{row.place} {' | '.join(row.labels)}" for row in rows if row.key in clashing]
     what = "1 text stands" if texts == 1 else f"{texts:,} texts stand"
     sentence = f"{what} under two or more labels within one split, rows in {_counts(places)}"
     return [("conflicting_labels", sentence, texts, places)] if texts else []
 
 
-def _overlaps(splits: Splits) -> _Found:
-    shared = _in_several(splits)
+def _overlaps(alike: Alike) -> _Found:
     first: dict[str, list[tuple[SplitName, str]]] = {}
     places: dict[str, list[str]] = {}
     between: Counter[str] = Counter()
-    for split, rows in splits.items():
-        for index in shared[split].tolist():
-            row = rows[index]
+    for split, rows in alike.items():
+        for row in rows:
             earlier = [(other, place) for other, place in first.get(row.key, []) if other != split]
             if earlier:
                 places.setdefault(split, []).append(f"{row.place} = {earlier[0][1]}")
@@ -250,14 +249,6 @@ def _overlaps(splits: Splits) -> _Found:
     return (
         [("split_overlap", f"{_rows(count)} also {verb} in an earlier split ({said})", count, places)] if count else []
     )
-
-
-def _in_several(splits: Splits) -> dict[SplitName, NDArray[np.int64]]:
-    """Return the rows of each split whose key a row of another split has too."""
-    keys = {split: np.unique(rows.keys) for split, rows in splits.items()}
-    shared = [np.intersect1d(keys[one], keys[two], assume_unique=True) for one, two in combinations(keys, 2)]
-    several = np.unique(np.concatenate(shared))
-    return {split: np.flatnonzero(np.isin(rows.keys, several)) for split, rows in splits.items()}
 
 
 def _imbalance(counts: Counter[str]) -> _Found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from peftlab.data.kept import Chosen, Lazy
 from peftlab.data.mojibake import is_broken
 
 LONG_TEXT = 100_000  # characters
+_AT_ONCE = 1 << 16  # rows whose keys are looked up together
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ class Rows(Lazy[Example]):
     def among(self, places: NDArray[np.uint32]) -> NDArray[np.int64]:
         """Return, ascending, which of these rows stand at one of `places` of the base."""
         return np.flatnonzero(np.isin(self.places, places)) if len(places) else np.zeros(0, np.int64)
+
+    def with_keys(self, keys: NDArray[np.uint64]) -> list[int]:
+        """Return, ascending, which of these rows have one of `keys`, which are ascending themselves."""
+        found: list[int] = []
+        for start in range(0, len(self) if len(keys) else 0, _AT_ONCE):
+            own = self.facts.keys[self.places[start : start + _AT_ONCE]]
+            nearest = keys[np.minimum(np.searchsorted(keys, own), len(keys) - 1)]
+            found += (np.flatnonzero(nearest == own) + start).tolist()
+        return found
 
     def set_counts(self) -> dict[Labels, int]:
         """Return the rows of each set of labels that a row has, in the order of their first rows in the base."""
@@ -138,12 +148,8 @@ def _id_of(row: Example) -> str:
     return row.id
 
 
-def repeated(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return, ascending, the rows whose key an earlier or a later row has too."""
-    order = np.argsort(keys, kind="stable").astype(np.uint32)
-    ordered = keys[order]
-    same = ordered[1:] == ordered[:-1]
-    shared = np.zeros(len(keys), bool)
-    shared[order[1:][same]] = True
-    shared[order[:-1][same]] = True
-    return np.flatnonzero(shared)
+def repeated(parts: Iterable[Rows]) -> NDArray[np.uint64]:
+    """Return, ascending, the keys that two or more rows of all `parts` have."""
+    keys = np.concatenate([np.zeros(0, np.uint64), *(rows.keys for rows in parts)])
+    keys.sort()
+    return np.unique(keys[1:][keys[1:] == keys[:-1]])

@@ -65,10 +65,14 @@ def test_facts_are_those_of_the_rows(
         assert part.among(part.facts.broken).tolist() == broken
 
 
-@given(st.lists(st.integers(0, 9), max_size=20))
-def test_repeated_rows_are_all_rows_of_a_key_that_stands_twice(keys: list[int]) -> None:
-    counts = Counter(keys)
-    assert repeated(np.asarray(keys, np.uint64)).tolist() == [n for n, key in enumerate(keys) if counts[key] > 1]
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=3))
+def test_repeated_keys_are_those_that_stand_twice_in_whichever_part(parts: list[list[str]]) -> None:
+    surveyed = [survey(listed([(text, "x") for text in part])) for part in parts]
+    counts = Counter(text for part in parts for text in part)
+    again = repeated(surveyed)
+    assert again.tolist() == sorted(short_hash(text) for text, count in counts.items() if count > 1)
+    for part, rows in zip(parts, surveyed, strict=True):
+        assert rows.with_keys(again) == [n for n, text in enumerate(part) if counts[text] > 1]
 
 
 def test_pairs_belong_to_their_rows() -> None:
