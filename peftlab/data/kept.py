@@ -96,6 +96,8 @@ class Kept(Lazy[Row]):
             self._ends.append(self._ends[-1] + len(stored))
         with _roomy():
             file.flush()
+        if self._ends[-1] < 1 << 32:
+            self._ends = array("I", self._ends)
         self._file = file.fileno()
 
     def _bytes(self, number: int, row: Row) -> bytes:

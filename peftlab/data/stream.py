@@ -83,7 +83,9 @@ def kept_columns(path: Path, wanted: Mapping[Role, str]) -> Columns | None:
         return None
     if not len(kept):
         return None
-    return Columns(lines, {role: Column(kept, place) for place, role in enumerate(wanted)}, seen.notes())
+    together = lines[-1] - lines[0] == len(lines) - 1
+    where = range(lines[0], lines[-1] + 1) if together else lines
+    return Columns(where, {role: Column(kept, place) for place, role in enumerate(wanted)}, seen.notes())
 
 
 def stream_lines(source: str) -> Iterator[tuple[int, str]]:
