@@ -61,10 +61,6 @@ class TableRows(Lazy[Example]):
     def __len__(self) -> int:
         return len(self._usable)
 
-    def at(self, place: int) -> Example:
-        """Return one row."""
-        return self.stretch(place, place + 1)[0]
-
     def stretch(self, start: int, end: int) -> list[Example]:
         """Return rows that stand together."""
         roles: tuple[Role, ...] = ("text", "pair", "id")

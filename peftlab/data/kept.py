@@ -10,7 +10,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import IO, Any, SupportsIndex, TypeVar, overload
 
 import numpy as np
@@ -42,13 +42,12 @@ def _roomy() -> Iterator[None]:
 class Lazy(Sequence[T]):
     """A sequence whose values are made when they are asked for; a slice of it is a list.
 
-    It equals every sequence of the same values. Subclasses give `__len__` and `at`, and `stretch` where several values
-    are cheaper together.
+    It equals every sequence of the same values. Subclasses give `__len__`, and `at` or `stretch` or both.
     """
 
     def at(self, place: int) -> T:
         """Return the value at `place`, 0 <= place < len(self)."""
-        raise NotImplementedError
+        return self.stretch(place, place + 1)[0]
 
     def stretch(self, start: int, end: int) -> list[T]:
         """Return the values from `start` to before `end`."""
@@ -87,13 +86,15 @@ class Kept(Lazy[Row]):
         self._ends = array("Q", [0])
         self._odd: dict[int, Row] = {}
         with _roomy():
-            file = tempfile.TemporaryFile(buffering=1 << 16)  # noqa: SIM115 read until the last user is gone
+            file = tempfile.TemporaryFile()  # noqa: SIM115 read until the last user is gone
         weakref.finalize(self, file.close)
-        for number, row in enumerate(rows):
-            stored = self._bytes(number, row)
+        numbered = enumerate(rows)
+        while some := list(islice(numbered, _AT_ONCE)):
+            stored = [self._bytes(number, row) for number, row in some]
             with _roomy():
-                file.write(stored)
-            self._ends.append(self._ends[-1] + len(stored))
+                file.write(b"".join(stored))
+            for one in stored:
+                self._ends.append(self._ends[-1] + len(one))
         with _roomy():
             file.flush()
         if self._ends[-1] < 1 << 32:
@@ -110,10 +111,6 @@ class Kept(Lazy[Row]):
 
     def __len__(self) -> int:
         return len(self._ends) - 1
-
-    def at(self, place: int) -> Row:
-        """Return one row."""
-        return self.stretch(place, place + 1)[0]
 
     def stretch(self, start: int, end: int) -> list[Row]:
         """Return rows that stand together, by one reading of the file."""
@@ -201,12 +198,15 @@ class Numbers:
     def extend(self, values: NDArray[Any]) -> None:
         """Add `values` [any]; DataError where the disk has no room for them."""
         self._parts.append(np.asarray(values, self._dtype))
-        if sum(part.nbytes for part in self._parts) < _SMALL:
-            return
-        with _roomy():
-            self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115 closed by `array`
-            for part in self._parts:
-                self._file.write(part.tobytes())
+        if sum(part.nbytes for part in self._parts) >= _SMALL:
+            with _roomy():
+                self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115 closed by `array`
+                self._write(self._file)
+
+    def _write(self, file: IO[bytes]) -> None:
+        """Move what is in memory to the end of `file`."""
+        for part in self._parts:
+            file.write(part.tobytes())
         self._parts = []
 
     def array(self) -> NDArray[Any]:
@@ -214,7 +214,6 @@ class Numbers:
         if self._file is None:
             return np.concatenate(self._parts) if self._parts else np.zeros(0, self._dtype)
         with _roomy(), self._file as file:
-            for part in self._parts:
-                file.write(part.tobytes())
+            self._write(file)
             file.flush()
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), self._dtype)

@@ -43,10 +43,6 @@ class Rows(Lazy[Example]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def at(self, place: int) -> Example:
-        """Return one row."""
-        return self.base[int(self.places[place])]
-
     def stretch(self, start: int, end: int) -> list[Example]:
         """Return rows that stand together."""
         return Chosen[Example](self.base, self.places).stretch(start, end)
@@ -121,27 +117,30 @@ def survey(rows: Sequence[Example]) -> Rows:
         return rows
     keys, characters = array("Q"), array("I")
     broken, long = array("I"), array("I")
-    own = isinstance(rows, TableRows)
-    sets = array("i")
-    label_sets: dict[Labels, int] = {}
     for place, row in enumerate(rows):
         keys.append(short_hash(row.key))
         characters.append(len(row.text) + len(row.pair or ""))
-        if not own:
-            sets.append(label_sets.setdefault(row.labels, len(label_sets)))
         if is_broken(row.text) or (row.pair is not None and is_broken(row.pair)):
             broken.append(place)
         if max(len(row.text), len(row.pair or "")) > LONG_TEXT:
             long.append(place)
+    sets, label_sets = (rows.sets, rows.label_sets) if isinstance(rows, TableRows) else _label_sets(rows)
     facts = Facts(
         keys=np.asarray(keys),
-        sets=rows.sets if isinstance(rows, TableRows) else np.asarray(sets),
-        label_sets=rows.label_sets if isinstance(rows, TableRows) else list(label_sets),
+        sets=sets,
+        label_sets=label_sets,
         characters=np.asarray(characters),
         broken=np.asarray(broken),
         long=np.asarray(long),
     )
     return Rows(rows, facts, np.arange(len(rows), dtype=np.uint32))
+
+
+def _label_sets(rows: Sequence[Example]) -> tuple[NDArray[np.int32], Sequence[Labels]]:
+    """Return the place of each row's labels among the sets of labels that there are, and these."""
+    places: dict[Labels, int] = {}
+    sets = [places.setdefault(row.labels, len(places)) for row in rows]
+    return np.asarray(sets, np.int32), list(places)
 
 
 def _id_of(row: Example) -> str:

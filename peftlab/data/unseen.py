@@ -10,7 +10,6 @@ import numpy as np
 from peftlab.data.examples import parse_table, text_key
 from peftlab.data.readers import Role, read_table
 from peftlab.data.rows import Split, Splits
-from peftlab.data.surveyed import survey
 from peftlab.errors import DataError
 from peftlab.recipe.records import Data
 
@@ -42,6 +41,6 @@ def unseen_rows(file: Path, data: Data, splits: Splits) -> Split:
     if problems:
         more = f", and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
         raise DataError(f"rows that cannot be used: {'; '.join(problems[:_SHOWN])}{more}; take them out of {file}")
-    found = survey(rows)
+    pairs = [row.pair for row in rows if row.pair is not None] or None
     labels = np.asarray([index[row.labels[0]] for row in rows], np.int64)
-    return Split("validation", found.ids, found.texts, found.pairs, labels)
+    return Split("validation", [row.id for row in rows], [row.text for row in rows], pairs, labels)
