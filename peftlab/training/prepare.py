@@ -18,6 +18,7 @@ from peftlab.encoders.trainable import ParameterCounts, count_parameters
 from peftlab.encoders.virtual_tokens import check_room
 from peftlab.errors import BudgetError, DataError, UserError
 from peftlab.recipe.plugins import load_plugin
+from peftlab.training.heap import freed_memory_returned
 from peftlab.training.plan import Plan, make_plan
 from peftlab.training.teachers import Lessons, find_lessons
 
@@ -67,6 +68,7 @@ class Found:
         return len(self.splits.train) - (0 if self.validates else len(self.splits.validation))
 
 
+@freed_memory_returned()
 def find_inputs(recipe: Recipe, *, report_path: Path | None, say: Callable[[str], None]) -> Found:
     """Find the encoder, then read and check the rows; `say` gets what people must know.
 
@@ -118,6 +120,7 @@ def bare_model(found: Found, *, device: torch.device, seed: int) -> Model:
     return Model(loaded.model, loaded.anatomy, loaded.pooling, counts, loaded.kept)
 
 
+@freed_memory_returned()
 def tokenise_splits(found: Found) -> dict[SplitName, Any]:
     """Tokenise the three splits as task and recipe say."""
     splits = found.splits
