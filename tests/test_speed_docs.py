@@ -78,3 +78,23 @@ def test_what_stands_of_trainer_and_of_the_kept_prefix_is_that_of_their_records(
         row = f"| {pooling} | {kept['epoch']['cache']['wall_ratio']:.3f} | {kept['suite']['ratio']:.3f} |"
         assert row in lines
         assert kept["bit_identical"] is True
+
+
+def test_the_tables_of_growth_are_those_of_their_records() -> None:
+    lines = _lines()
+    rows = _record("rows")["results"]
+    for number in (1_000, 10_000, 100_000, 1_000_000):
+        cells = [
+            f"{rows[verb][str(number)]['peak_mb']:,} | {rows[verb][str(number)]['seconds']:,.0f}"
+            for verb in ("prepare", "predict")
+        ]
+        assert f"| {number:,} | {' | '.join(cells)} |" in lines
+    text = " ".join(" ".join(lines).split())
+    prepared, predicted = (
+        rows[verb]["1000000"]["peak_mb"] / rows[verb]["100000"]["peak_mb"] for verb in ("prepare", "predict")
+    )
+    assert f"{prepared:.2f} and {predicted:.2f} of the peak at 100,000 rows" in text
+    for sweep, sizes in _record("growth")["results"].items():
+        for size, row in sizes.items():
+            cells = [f"{1000 * row['wall_seconds']:,.0f}", f"{row['wall_ratio']:.2f}", f"{row['peak_mb']:,}"]
+            assert f"| {sweep} {size} | {' | '.join(cells)} |" in lines
