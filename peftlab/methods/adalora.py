@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NEEDS_ENCODER = True
 TRAINS_ENCODER = False
 SOLVER: Literal["gradient"] = "gradient"
-LEARNING_RATE = LearningRate(low=1e-4, default=2e-3, high=2e-2)
+LEARNING_RATE = LearningRate(low=1e-4, default=6e-3, high=2e-2)
 STARTS_AT_ENCODER = True
 MERGES = True
 QUANTISED = ("int8", "nf4")
