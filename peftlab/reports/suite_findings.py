@@ -203,15 +203,17 @@ def answer(findings: Findings) -> str:
                 f"The cheapest recipe that meets the target accuracy of {target:g}{within} is {_stated(arm)}; "
                 f"the probability that it truly does is {chance_text(arm.chance)}."
             )
-    likeliest = max(eligible, key=lambda arm: arm.chance or 0.0)
     if any(arm.target == "undecided" for arm in eligible):
+        likeliest = max(eligible, key=lambda arm: arm.chance or 0.0)
         return (
             f"No recipe is shown to meet the target accuracy of {target:g}{within}; the likeliest to meet it is "
             f"{_stated(likeliest)}, with a probability of {chance_text(likeliest.chance)}."
         )
+    # Not the likeliest: where all chances are tiny, the widest interval would win.
+    best = max(eligible, key=lambda arm: arm.accuracy.value)
     return (
-        f"No recipe meets the target accuracy of {target:g}{within}: even the best, {_stated(likeliest)}, "
-        f"lies below it with its whole interval (probability of meeting it {chance_text(likeliest.chance)})."
+        f"No recipe meets the target accuracy of {target:g}{within}: even the best, {_stated(best)}, "
+        f"lies below it with its whole interval (probability of meeting it {chance_text(best.chance)})."
     )
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def test_a_target_out_of_reach_is_said_to_be_met_by_none(tmp_path: Path, make_re
     found = asking(tmp_path / "s", make_result, "target = 0.93", "target = 0.99")
     assert answer(found).startswith("No recipe meets the target accuracy of 0.99: even the best, ")
     assert {arm.target for arm in found.arms} == {"not_reached"}
+
+
+def test_the_best_is_that_of_the_highest_accuracy_not_of_the_widest_interval(
+    tmp_path: Path, make_result: Callable[..., Result]
+) -> None:
+    found = asking(tmp_path / "s", make_result, "target = 0.93", "target = 0.99")
+    best = max(found.arms, key=lambda arm: arm.accuracy.value)
+    wide = [replace(arm, chance=1e-9 if arm is best else 1e-6) for arm in found.arms]
+    assert f"even the best, {best.name} with {best.accuracy.value:.4f}" in answer(replace(found, arms=tuple(wide)))
 
 
 def test_a_target_within_the_intervals_stays_open(tmp_path: Path, make_result: Callable[..., Result]) -> None:
