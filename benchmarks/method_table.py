@@ -20,8 +20,6 @@ HERE = Path(__file__).resolve().parent
 SUITE = HERE / "results" / "methods_banking77"
 COSTS = HERE / "results" / "speed" / "method_costs_minilm.json"
 PAGE = HERE.parent / "docs" / "methods_measured.md"
-OTHER_SETTINGS = ("bottleneck_parallel_minilm_banking77", "bottleneck_houlsby_minilm_banking77")
-"""Recipes of the suite whose step was not measured: that of their method has another placement."""
 
 
 def page() -> str:
@@ -67,10 +65,9 @@ def _cells(arm: Arm, costs: dict[str, Any]) -> Iterator[str]:
     behind = None if arm.comparison is None else arm.comparison.difference
     yield "-" if behind is None else f"{100 * behind.value:+.2f} ({100 * behind.low:+.2f} to {100 * behind.high:+.2f})"
     yield f"{arm.costs.trainable:,}"
-    yield f"{100 * arm.costs.trainable / arm.costs.total:.3g} %"
+    yield arm.costs.share_text
     yield bytes_text(arm.costs.shipped_bytes)
-    method = arm.runs[0].result.method
-    step = costs.get(method) if arm.name not in OTHER_SETTINGS else None
+    step = costs.get(arm.name)  # of a recipe with settings of its own, none was measured
     yield "-" if step is None else f"{step['wall_ratio']:.2f}"
     yield "-" if step is None else f"{step['peak_ratio']:.2f}"
 
@@ -79,8 +76,8 @@ def _ending(findings: Findings, costs: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "`minus full` has the 90 % interval of the paired difference over seeds and rows. TF-IDF and the probe are not "
-        "trained by steps; the other placements of bottleneck adapters were not timed. Machine of the steps: "
-        f"{costs['where']['processor']}."
+        "trained by steps; recipes with settings of their own were not timed. AdaLoRA ran at 2e-3, its default then: "
+        f"it is 6e-3 since (benchmarks/LOG.md, 2026-11-30). Machine of the steps: {costs['where']['processor']}."
     )
     if findings.missing:
         yield ""

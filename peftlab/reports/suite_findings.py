@@ -36,6 +36,16 @@ class Costs:
     peak_rss_bytes: float | None
     peak_device_bytes: float | None
 
+    @property
+    def share(self) -> float:
+        """Trained of all parameters, 0 to 1."""
+        return self.trainable / max(1, self.total)
+
+    @property
+    def share_text(self) -> str:
+        """That in per cent with three digits, since the shares compared go from 0.001 to 100 %."""
+        return f"{100 * self.share:.3g} %"
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -229,5 +239,5 @@ def _stated(arm: Arm) -> str:
     return (
         f"{arm.name} with {accuracy.value:.4f} (95 % interval {accuracy.low:.4f} to {accuracy.high:.4f}, "
         f"n = {accuracy.n:,} test rows, {arm.seeds} seed{'s' if arm.seeds > 1 else ''}) "
-        f"and {costs.trainable:,} trained parameters ({100 * costs.trainable / max(1, costs.total):.3g} % of all)"
+        f"and {costs.trainable:,} trained parameters ({costs.share_text} of all)"
     )

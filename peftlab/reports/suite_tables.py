@@ -103,7 +103,7 @@ def cost_table(findings: Findings) -> Table:
     rows = []
     for arm in findings.arms:
         cost = arm.costs
-        share, embedding = cost.trainable / max(1, cost.total), (cost.embedding or 0) / max(1, cost.total)
+        embedding = (cost.embedding or 0) / max(1, cost.total)
         row = [
             Cell(arm.name),
             Cell(f"{cost.trainable:,}", cost.trainable),
@@ -111,7 +111,7 @@ def cost_table(findings: Findings) -> Table:
                 f"{cost.surviving if cost.surviving is not None else cost.trainable:,}",
                 cost.surviving or cost.trainable,
             ),
-            Cell(_per_cent(share), share),
+            Cell(cost.share_text, cost.share),
             Cell(f"{embedding:.1%}" if cost.embedding is not None else "-", embedding),
             Cell(bytes_text(cost.shipped_bytes), cost.shipped_bytes),
             *(_seconds(value) for value in (cost.seconds_total, cost.seconds_train, cost.seconds_cpu)),
@@ -250,12 +250,7 @@ def _band(findings: Findings) -> tuple[str, float, float] | None:
 
 def _parameters(arm: Arm) -> Cell:
     cost = arm.costs
-    return Cell(f"{cost.trainable:,} ({_per_cent(cost.trainable / max(1, cost.total))})", cost.trainable)
-
-
-def _per_cent(share: float) -> str:
-    """Return a share in per cent with three digits, since the shares compared go from 0.001 to 100 %."""
-    return f"{100 * share:.3g} %"
+    return Cell(f"{cost.trainable:,} ({cost.share_text})", cost.trainable)
 
 
 def _seconds(value: float | None) -> Cell:
