@@ -65,14 +65,16 @@ def _names(tree: ast.Module) -> Iterator[str]:
 
 @cache
 def _file_hash(path: Path) -> str:
-    """Return the SHA-256 of the file's code: without comments, docstrings and layout."""
+    """Return the SHA-256 of the file's code, without comments, docstrings and layout, and of the C source beside it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
             bare = [part for part in body if not _is_text(part)]
             node.body = bare or [ast.Pass()]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    beside = path.with_suffix(".c")
+    source = beside.read_bytes() if beside.is_file() else b""
+    return hashlib.sha256(ast.unparse(tree).encode() + source).hexdigest()
 
 
 def _is_text(node: object) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftlab.training.compiled import LANES, Kernels, kernels
 from peftlab.training.masks import MaskSource, as_numbers, row_blocks
 
 _BLOCK_VALUES = 100_000
@@ -40,6 +41,16 @@ class _LoraLinear(torch.autograd.Function):
 
         `kept` [rows, d_in] is False where a value of x is dropped on its way to A; None where none is.
         """
+        compiled = _compiled(x, weight, a)
+        ctx.scale = scale
+        if compiled is not None:
+            a, wide = a.contiguous(), (b * scale).t().contiguous()
+            inner, y = x.new_empty(len(a), len(x)), x.new_empty(len(x), len(weight))
+            compiled.narrow(x, kept, a, inner)
+            compiled.widen(inner, wide, None, bias, y)
+            y.addmm_(x, weight.t())
+            ctx.save_for_backward(x, inner, weight, a, b, kept)
+            return y
         rank = len(a)
         # Few rows by many columns: BLAS is up to three times as fast that way round. A row of ones brings the bias in
         # with the update: the output is written once, then added to.
@@ -52,8 +63,7 @@ class _LoraLinear(torch.autograd.Function):
         last = bias if bias is not None else weight.new_zeros(len(weight))
         y = inner.t() @ torch.cat([(b * scale).t(), last.unsqueeze(0)])
         y.addmm_(x, weight.t())
-        ctx.save_for_backward(x, inner, weight, a, b, kept)
-        ctx.scale = scale
+        ctx.save_for_backward(x, inner[:rank], weight, a, b, kept)
         return y
 
     @staticmethod
@@ -61,8 +71,17 @@ class _LoraLinear(torch.autograd.Function):
         """Return the gradients of x, a and b."""
         x, inner, weight, a, b, kept = ctx.saved_tensors
         outer = gradients[0].contiguous()
+        compiled = _compiled(x, weight, a)
+        if compiled is not None:
+            wide, x_asked = (b * ctx.scale).t().contiguous(), ctx.needs_input_grad[0]
+            wide_gradient, a_gradient, x_gradient = compiled.lora_back(
+                outer, wide, inner, x, kept, a.contiguous(), x_asked=x_asked
+            )
+            if x_gradient is not None:
+                x_gradient.addmm_(outer, weight)
+            return x_gradient, None, None, a_gradient, wide_gradient.t().mul(ctx.scale), None, None
         inner_gradient = (b * ctx.scale).t() @ outer.t()
-        b_gradient = (inner[:-1] @ outer).t().mul(ctx.scale).contiguous()
+        b_gradient = (inner @ outer).t().mul(ctx.scale).contiguous()
         if kept is None:
             a_gradient, x_gradient = inner_gradient @ x, None
             if ctx.needs_input_grad[0]:
@@ -78,6 +97,12 @@ class _LoraLinear(torch.autograd.Function):
         if x_gradient is not None:
             x_gradient.addmm_(outer, weight)
         return x_gradient, None, None, a_gradient, b_gradient, None, None
+
+
+def _compiled(x: Tensor, weight: Tensor, a: Tensor) -> Kernels | None:
+    """Return the compiled products where they can take these; None elsewhere."""
+    widths = all(size % LANES == 0 for size in weight.shape)
+    return kernels() if widths and x.dtype == a.dtype == torch.float32 else None
 
 
 def _masks(values: Tensor, kept: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -29,6 +29,7 @@ from peftlab.training.ceilings import (
     seconds_of_pass,
 )
 from peftlab.training.checkpoints import Progress
+from peftlab.training.compiled import why_not
 from peftlab.training.distillation import taught, taught_losses, taught_targets
 from peftlab.training.frozen import frozen_outputs
 from peftlab.training.head_start import start_from_probe
@@ -171,6 +172,9 @@ def _announce(model: Model, plan: Plan, sitting: Sitting) -> None:
         f"{plan.rows:,} rows, {plan.steps_per_epoch} steps an epoch, {plan.total_steps} steps in all, on "
         f"{place.device.type} with {processes}, {place.precision}"
     )
+    missing = why_not() if place.device.type == "cpu" else None
+    if missing is not None:
+        sitting.say(f"steps: torch and numpy do what would be compiled, which takes longer: {missing}")
 
 
 def _fitting(

@@ -16,7 +16,8 @@ from torch import nn
 from peftlab.encoders.load import HeadShape, load_classifier
 from peftlab.methods import adalora, lora
 from peftlab.recipe.records import Encoder
-from peftlab.training.cpu_steps import attention, cheaper_steps
+from peftlab.training.attention import Biases, attention
+from peftlab.training.cpu_steps import cheaper_steps
 from peftlab.training.lora_product import low_rank
 from peftlab.training.masks import MaskSource, dropout, masked
 
@@ -278,7 +279,7 @@ def test_attention_is_torch_s_where_dropout_is_nearly_nothing(masked: bool) -> N
     query, key, value = (torch.randn(3, 2, 7, 8) for _ in range(3))
     mask = torch.ones(3, 1, 1, 7, dtype=torch.bool)
     mask[0, :, :, 4:] = False
-    given = mask if masked else None
+    given = Biases().of(mask) if masked else None
     found = attention(query, key, value, given, p=1e-12, scale=0.3, source=MaskSource())
     expected = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=given, scale=0.3)
     assert torch.allclose(found, expected.transpose(1, 2), atol=1e-6)
