@@ -44,7 +44,7 @@ class Hub:
 class Diagnosis:
     """All that `peftlab doctor` found. Memory in bytes; `packages` has None for those that are absent.
 
-    `cpu_run`: None where a training step on this CPU works, else why it does not.
+    `cpu_run`: None where a training step on this CPU works, else why it does not. `cpu_steps`: how such steps are made.
     """
 
     peftlab: str
@@ -55,6 +55,7 @@ class Diagnosis:
     cores: dict[str, int]
     memory: dict[str, int]
     fast_bf16: bool | None
+    cpu_steps: str
     hub: Hub
     data_folder: dict[str, Any]
     encoders: dict[str, bool]
@@ -98,6 +99,7 @@ def diagnose() -> Diagnosis:
         cores=_cores(),
         memory=_memory(),
         fast_bf16=_fast_bf16() if torch_works else None,
+        cpu_steps=_cpu_steps() if torch_works else "unknown",
         hub=hub_state(),
         data_folder=data_folder(),
         encoders=_encoders(),
@@ -228,6 +230,13 @@ def _fast_bf16() -> bool:
     return multiplies_bf16_fast(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
+def _cpu_steps() -> str:
+    from peftlab.training.compiled import why_not
+
+    missing = why_not()
+    return "compiled" if missing is None else f"torch's and numpy's, which take longer: {missing}"
+
+
 def _encoders() -> dict[str, bool]:
     from peftlab.encoders.bundled import BUNDLED
 
@@ -254,6 +263,7 @@ def as_text(found: Diagnosis) -> str:
         "cores": f"{found.cores['usable']} usable of {found.cores['machine']}",
         "memory": f"{gib['available']} free of {gib['total']}" if gib else "unknown",
         "bf16": fast[found.fast_bf16] if found.fast_bf16 is not None else "unknown",
+        "CPU steps": found.cpu_steps,
         "hub": f"{found.hub.endpoint} {hub}",
         "PEFTLAB_DATA": _data_text(found.data_folder),
         **{name: "installed" if present else "not installed" for name, present in found.encoders.items()},

@@ -14,6 +14,7 @@ import pytest
 
 from peftlab import doctor
 from peftlab.cli import main
+from peftlab.training.compiled import why_not
 from peftlab.doctor import Hub, Missing
 
 
@@ -50,6 +51,7 @@ def test_json_holds_versions_cores_memory_and_encoders(capsys: pytest.CaptureFix
     assert "cpu" in found["devices"]
     assert "bundled:minilm-en" in found["encoders"]
     assert found["cpu_run"] is None
+    assert found["cpu_steps"] == "compiled" or why_not() in found["cpu_steps"]
 
 
 def test_an_absent_required_package_exits_2_with_its_install_line(
