@@ -14,8 +14,8 @@ import pytest
 
 from peftlab import doctor
 from peftlab.cli import main
-from peftlab.training.compiled import why_not
 from peftlab.doctor import Hub, Missing
+from peftlab.training.compiled import why_not
 
 
 @pytest.fixture(autouse=True)
