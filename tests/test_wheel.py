@@ -73,5 +73,6 @@ def test_the_bundled_encoder_and_the_recipes_are_found(installed: Path, tmp_path
     where = run(installed / "python", "-c", "import peftlab; print(peftlab.__file__)", where=tmp_path)
 
     assert Path(where).is_relative_to(installed.parent)
+    assert (Path(where).parent / "training" / "compiled.c").is_file()
     assert (result["encoder"]["requested"], result["encoder"]["used"]) == ("hfl/rbt3", "bundled:mini-zh")
     assert result["status"] == "ok"

@@ -33,8 +33,9 @@ class Config(LinearTargets):
 
     r: Positive = 8
     """Rank of the update."""
-    strength: Annotated[float, Field(gt=0)] = 15.0
-    """Value at which lambda starts: a bound on the length of the update."""
+    strength: Annotated[float, Field(gt=0)] = 0.5
+    """Value at which lambda starts: a bound on the length of the update. At peft's 15 the first steps move a small
+    encoder so far that some trainings never come back."""
     module_dropout: Fraction = 0.0
     """Dropout on the input of the update."""
 
