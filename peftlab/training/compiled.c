@@ -140,8 +140,8 @@ INLINE void narrow_group(const float *x, const uint8_t *kept, const float *a, fl
     }
 }
 
-INLINE void widen_group(const float *c, const float *a, const uint8_t *kept, const float *bias, float *out,
-                        int64_t all_rows, int64_t rows, int64_t width, const int group, const int add) {
+INLINE void widen_group(const float *c, const float *a, const float *bias, float *out, int64_t all_rows, int64_t rows,
+                        int64_t width, const int group, const int add) {
     for (int64_t row = 0; row < rows; row += 2) {
         int64_t next = row + 1 < rows ? 1 : 0;
         lanes one[GROUP], two[GROUP];
@@ -157,7 +157,6 @@ INLINE void widen_group(const float *c, const float *a, const uint8_t *kept, con
                 first += across * one[j];
                 second += across * two[j];
             }
-            if (kept) first = where(kept + at, first), second = where(kept + below, second);
             if (bias) first += of(bias + k), second += of(bias + k);
             if (add) first += of(out + at), second += of(out + below);
             to(out + below, second);
@@ -240,10 +239,9 @@ void narrow(const float *x, const uint8_t *kept, const float *a, float *out, int
     else BY_GROUP(rank, narrow_group(x, 0, a + j * width, out + j * all_rows, all_rows, rows, width, G))
 }
 
-void widen(const float *c, const float *a, const uint8_t *kept, const float *bias, float *out, int64_t all_rows,
-           int64_t rows, int64_t width, int64_t rank) {
-    if (kept) BY_GROUP(rank, widen_group(c + j * all_rows, a + j * width, kept, j ? 0 : bias, out, all_rows, rows, width, G, j > 0))
-    else BY_GROUP(rank, widen_group(c + j * all_rows, a + j * width, 0, j ? 0 : bias, out, all_rows, rows, width, G, j > 0))
+void widen(const float *c, const float *a, const float *bias, float *out, int64_t all_rows, int64_t rows, int64_t width,
+           int64_t rank) {
+    BY_GROUP(rank, widen_group(c + j * all_rows, a + j * width, j ? 0 : bias, out, all_rows, rows, width, G, j > 0))
 }
 
 void lora_back(const float *outer, const float *wide, const float *inner, const float *x, const uint8_t *kept,

@@ -50,7 +50,7 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "draw": (_ADDRESS, _INT, ctypes.c_uint32, ctypes.c_uint64, _ADDRESS),
     "masked": (_ADDRESS, _ADDRESS, _FLOAT, _ADDRESS, _INT),
     "narrow": (_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _INT, _INT, _INT, _INT),
-    "widen": (_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _INT, _INT, _INT, _INT),
+    "widen": (_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _INT, _INT, _INT, _INT),
     "lora_back": (*[_ADDRESS] * 9, *[_INT] * 6),
     "attend": (*[_Field] * 4, _ADDRESS, _FLOAT, _FLOAT, _Field, _ADDRESS, *[_INT] * 6),
     "attend_back": (*[_Field] * 4, _ADDRESS, _FLOAT, _FLOAT, _ADDRESS, *[_Field] * 4, *[_INT] * 6),
@@ -89,15 +89,14 @@ class Kernels:
 
         _spread(rows, 2, part, _parts(x.numel()))
 
-    def widen(self, c: Tensor, a: Tensor, kept: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
-        """Write d(c^T a) + bias to `out` [rows, d]. c: [r, rows]; a: [r, d]; bias: [d]."""
+    def widen(self, c: Tensor, a: Tensor, bias: Tensor | None, out: Tensor) -> None:
+        """Write c^T a + bias to `out` [rows, d]. c: [r, rows]; a: [r, d]; bias: [d]."""
         rows, width = out.shape
 
         def part(i: int, end: int) -> None:
             self.library.widen(
                 _at(c, i),
                 _at(a),
-                _mask_at(kept, i * width),
                 None if bias is None else _at(bias),
                 _at(out, i * width),
                 rows,

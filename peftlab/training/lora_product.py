@@ -47,7 +47,7 @@ class _LoraLinear(torch.autograd.Function):
             a, wide = a.contiguous(), (b * scale).t().contiguous()
             inner, y = x.new_empty(len(a), len(x)), x.new_empty(len(x), len(weight))
             compiled.narrow(x, kept, a, inner)
-            compiled.widen(inner, wide, None, bias, y)
+            compiled.widen(inner, wide, bias, y)
             y.addmm_(x, weight.t())
             ctx.save_for_backward(x, inner, weight, a, b, kept)
             return y

@@ -226,7 +226,7 @@ def test_processors_with_shorter_registers_have_the_same_values(lacking: str, tm
         mixed, stats = one.attend(*heads, None, kept, 0.3, 1.25)
         inner, y = torch.empty(7, 21), torch.empty(21, 64)
         one.narrow(x, dropped, a, inner)
-        one.widen(inner, wide, None, outer[0], y)
+        one.widen(inner, wide, outer[0], y)
         back = one.lora_back(outer, wide, inner, x, dropped, a, x_asked=True)
         attended = one.attend_back(*heads, None, kept, 0.3, 1.25, stats, gradient, (True, True, True))
         found.append([mixed, inner, y, *back, *attended, one.masked(x, dropped, 1.5)])
