@@ -32,12 +32,15 @@ class Biases:
         self._bias: Tensor | None = None
 
     def of(self, mask: Tensor) -> Tensor:
-        """Return what `mask` adds to scores: 0 where it is True, the lowest number elsewhere; numbers as they are."""
+        """Return what `mask` adds to scores: 0 where it is True, bf16's lowest elsewhere; numbers as they are.
+
+        fp32's lowest number is no number of bf16, whose scores would be infinite, and NaN where no key counts.
+        """
         if mask.dtype != torch.bool:
             return mask
         known = self._bias
         if known is None or self._seen is None or self._seen() is not mask or self._version != mask._version:
-            known = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
+            known = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.bfloat16).min)
             self._seen, self._version, self._bias = weakref.ref(mask), mask._version, known
         return known
 

@@ -165,6 +165,15 @@ def test_attention_is_that_of_its_parts(
         assert float((one - other).abs().max()) <= 1e-5 * float(other.abs().max())
 
 
+def test_a_text_without_keys_has_numbers_in_bf16_too() -> None:
+    """The mean of its values, as with any scores that are all the same."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 5, 16).to(torch.bfloat16) for _ in range(3))
+    bias = Biases().of(torch.zeros(1, 1, 1, 5, dtype=torch.bool))
+    found = attention(q, k, v, bias, p=0.0, scale=0.3, source=MaskSource())
+    assert torch.allclose(found.float(), v.float().mean(2, keepdim=True).transpose(1, 2).expand_as(found), atol=0.02)
+
+
 @needs_compiler
 def test_attention_of_large_scores_is_that_of_double_precision() -> None:
     """Scores of some hundreds, where an exponential that is not taken from the largest overflows."""
