@@ -8,7 +8,6 @@ over the scores in which torch's own looks for rows that no key counts for; text
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,31 +17,28 @@ import torch
 from torch import Tensor, nn
 
 from peftlab.training.compiled import LANES, kernels
+from peftlab.training.last_made import LastMade
 from peftlab.training.masks import MaskSource, dropout
 
 _NAME = "peftlab_cpu"
 
 
-class Biases:
+class Biases(LastMade):
     """The mask that was turned into numbers last: all layers of a forward pass are given the same."""
 
     def __init__(self) -> None:
-        self._seen: weakref.ref[Tensor] | None = None
-        self._version = -1
-        self._bias: Tensor | None = None
+        super().__init__(_bias)
 
-    def of(self, mask: Tensor) -> Tensor:
-        """Return what `mask` adds to scores: 0 where it is True, bf16's lowest elsewhere; numbers as they are.
+    def of(self, x: Tensor) -> Tensor:
+        """Return what the mask `x` adds to scores: 0 where it is True, bf16's lowest elsewhere; numbers as they are.
 
         fp32's lowest number is no number of bf16, whose scores would be infinite, and NaN where no key counts.
         """
-        if mask.dtype != torch.bool:
-            return mask
-        known = self._bias
-        if known is None or self._seen is None or self._seen() is not mask or self._version != mask._version:
-            known = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.bfloat16).min)
-            self._seen, self._version, self._bias = weakref.ref(mask), mask._version, known
-        return known
+        return super().of(x) if x.dtype == torch.bool else x
+
+
+def _bias(mask: Tensor) -> Tensor:
+    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.bfloat16).min)
 
 
 _MEANS: WeakKeyDictionary[nn.Module, tuple[MaskSource, Biases]] = WeakKeyDictionary()

@@ -7,12 +7,12 @@ such a layer is one step of the gradient, as in `lora_product`; its small matric
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from peftlab.training.last_made import LastMade
 from peftlab.training.lora_product import LowRank
 from peftlab.training.masks import MaskSource, masked, row_blocks
 
@@ -25,25 +25,15 @@ def in_half() -> bool:
     return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
-class HalfStates:
-    """The states that were converted last: neighbouring layers mostly read the same."""
+class HalfStates(LastMade):
+    """The states that were converted last: [rows, width] in bf16, contiguous and without gradient."""
 
     def __init__(self) -> None:
-        self._seen: weakref.ref[Tensor] | None = None
-        self._version = -1
-        self._half: Tensor | None = None
+        super().__init__(_half)
 
-    def of(self, x: Tensor) -> Tensor:
-        """Return `x` in bf16, as [rows, width], contiguous and without gradient."""
-        known = self._half
-        if known is None or self._seen is None or self._seen() is not x or self._version != x._version:
-            known = x.detach().reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
-            self._seen, self._version, self._half = weakref.ref(x), x._version, known
-        return known
 
-    def forget(self) -> None:
-        """Let the states go."""
-        self._seen = self._half = None
+def _half(x: Tensor) -> Tensor:
+    return x.detach().reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
 
 
 class HalfWeight:
