@@ -76,7 +76,7 @@ def unfit(draft: Draft) -> Iterator[tuple[str, str]]:
         yield "method.name", 'an embedding has no head, so that nothing would be trained; use "lora"'
     if draft.evaluation is not None and draft.evaluation.margin is not None:
         yield "evaluation.margin", "the rows needed for a margin are known for accuracy only; remove the key"
-    if draft.train is not None and draft.train.max_tokens is not None:
+    if draft.train is not None and draft.train.max_tokens != "auto":
         yield "train.max_tokens", "a row is told from the others of its forward pass, so these stay together; remove it"
     if isinstance(config, Config) and config.pairs == "by_label":
         if config.candidates is not None:

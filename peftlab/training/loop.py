@@ -18,7 +18,7 @@ from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import NonFiniteLoss, PeftlabError
 from peftlab.training.cpu_steps import cheaper_steps
 from peftlab.training.first_token import first_token_only
-from peftlab.training.plan import Plan, forward_passes, learning_rate_factor
+from peftlab.training.plan import Plan, forward_passes, learning_rate_factor, tokens_of_a_pass
 from peftlab.training.recompute import layers_recomputed
 
 if TYPE_CHECKING:
@@ -166,7 +166,8 @@ def _accumulate(fitting: Fitting, rows: NDArray[np.int64], epoch: int, micro: in
     place = fitting.placement
     weight = float(fitting.row_weights[rows].sum(dtype=np.float64))
     total = torch.zeros((), device=place.device)
-    for together in forward_passes(fitting.lengths[rows], micro, fitting.plan.most_tokens):
+    most = tokens_of_a_pass(fitting.plan, place, together=fitting.rows_together)
+    for together in forward_passes(fitting.lengths[rows], micro, most):
         own = rows[together][place.rank :: place.world]
         if len(own) == 0:
             continue

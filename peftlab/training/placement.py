@@ -69,6 +69,12 @@ def place(train: Train, accelerator: Any) -> Placement:
     return Placement(accelerator.process_index, accelerator.num_processes, device, threads, precision)
 
 
+def planned_place(train: Train, device: torch.device) -> Placement:
+    """Return where one process on `device` would compute; nothing is set. UserError as in `place`."""
+    threads = _automatic_threads(1) if train.threads == "auto" else train.threads
+    return Placement(0, 1, device, threads, _precision(train.precision, device, "no"))
+
+
 def _automatic_threads(local_processes: int) -> int:
     given = os.environ.get(THREADS_VARIABLE)
     if given is None:

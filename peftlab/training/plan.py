@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,22 @@ from numpy.typing import NDArray
 from peftlab.recipe.pretraining import HeldOut
 from peftlab.recipe.records import Evaluation, Train
 
+if TYPE_CHECKING:
+    from peftlab.training.placement import Placement
+
+CPU_TOKENS = 1024
+"""Padded tokens of a forward pass for each thread of a CPU, where the recipe leaves it open: more at a time take more
+memory and save 3 to 10 % of the time (`benchmarks/speed/passes.py`)."""
+BF16_TIMES = 4
+"""As many times that in bf16: its products take a fraction of the time, and what a pass costs beside them the same."""
+
 
 @dataclass(frozen=True)
 class Plan:
     """How many optimizer steps a run takes, and where in them it warms up and validates.
 
     `group_rows`: rows of one optimizer step over all processes. `micro_rows`: rows of one forward pass of these.
-    `most_tokens`: of one forward pass over all processes, padding counted.
+    `most_tokens`: of one forward pass over all processes, padding counted, where the recipe says it.
     """
 
     rows: int
@@ -53,15 +63,34 @@ def make_plan(train: Train, evaluation: Evaluation | HeldOut, rows: int) -> Plan
         total_steps=total,
         warmup_steps=math.ceil(train.warmup * total - 1e-9),
         steps_per_evaluation=steps_per_epoch if evaluation.every == "epoch" else evaluation.every,
-        most_tokens=train.max_tokens,
+        most_tokens=None if train.max_tokens == "auto" else train.max_tokens,
     )
 
 
-def forward_passes(lengths: NDArray[np.int64], rows: int, tokens: int | None) -> Iterator[slice]:
-    """Yield the rows of each forward pass, in order: at most `rows`, and at most `tokens` with padding, but one row.
+def tokens_of_a_pass(plan: Plan, place: Placement, *, together: bool = False) -> int | None:
+    """Return the most tokens of a forward pass over all processes; None where only its rows are bounded.
 
-    `lengths`: tokens of each row of one optimizer step, [rows].
+    `together`: the rows of a batch must not be parted.
     """
+    if plan.most_tokens is not None or together or place.device.type != "cpu":
+        return plan.most_tokens
+    own = CPU_TOKENS * (BF16_TIMES if place.precision == "bf16" else 1)
+    return own * place.threads * place.world
+
+
+def forward_passes(lengths: NDArray[np.int64], rows: int, tokens: int | None) -> list[slice]:
+    """Return the rows of each forward pass, in order: at most `rows`, and at most `tokens` with padding, but one row.
+
+    `lengths`: tokens of each row of one optimizer step, [rows]. There are as few passes as can be, and where that
+    allows it they are of equal size.
+    """
+    filled = list(_filled(lengths, rows, tokens))
+    level = list(_filled(lengths, -(-len(lengths) // len(filled)), tokens))
+    return level if len(level) == len(filled) else filled
+
+
+def _filled(lengths: NDArray[np.int64], rows: int, tokens: int | None) -> Iterator[slice]:
+    """Yield passes that take as many of the rows that are left as they may."""
     start = longest = 0
     for place, length in enumerate(lengths.tolist()):
         widest = max(longest, length)

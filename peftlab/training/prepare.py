@@ -185,14 +185,22 @@ def shipped_bytes(model: Model) -> int:
 
 
 def estimate_peak_bytes(
-    model: Model, plan: Plan, width: int, *, resident: int, optimizer_bytes: int, recompute: bool = False
+    model: Model,
+    plan: Plan,
+    width: int,
+    *,
+    resident: int,
+    optimizer_bytes: int,
+    most_tokens: int | None,
+    recompute: bool = False,
 ) -> int:
     """Estimate the peak memory of training: what is resident now, gradients, optimizer state, and activations.
 
     `width`: tokens of the longest row. `resident`: bytes that the process holds with the model loaded.
     `optimizer_bytes`: bytes of optimizer state a trained parameter. Activations are counted for the largest possible
     forward pass: about 20 hidden-sized and 5 feed-forward-sized fp32 values a token and layer, and 4 attention maps;
-    with `recompute` those of one layer, and the input of each. An estimate, not a promise.
+    with `recompute` those of one layer, and the input of each. `most_tokens`: of a forward pass. An estimate, not a
+    promise.
     """
     config: Any = model.module.config
     hidden, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
@@ -200,7 +208,7 @@ def estimate_peak_bytes(
     one_layer = 4 * (20 * hidden + 5 * inner + 4 * heads * width)
     per_token = one_layer + layers * 4 * hidden if recompute else layers * one_layer
     tokens = plan.micro_rows * width
-    activations = min(tokens, max(plan.most_tokens or tokens, width)) * per_token
+    activations = min(tokens, max(most_tokens or tokens, width)) * per_token
     return int(resident + model.counts.trainable * (4 + optimizer_bytes) + activations)
 
 

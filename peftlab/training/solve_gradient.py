@@ -36,7 +36,7 @@ from peftlab.training.head_start import start_from_probe
 from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
-from peftlab.training.plan import Plan
+from peftlab.training.plan import Plan, tokens_of_a_pass
 from peftlab.training.prefix import frozen_prefix
 from peftlab.training.prepare import (
     Found,
@@ -129,8 +129,16 @@ def _hold_plan(
 
         resident = psutil.Process().memory_info().rss
         size = 8 if found.recipe.optimizer.name == "adamw" else 2
-        width, recompute = tokens["train"].width, found.recipe.train.gradient_checkpointing
-        peak = estimate_peak_bytes(model, plan, width, resident=resident, optimizer_bytes=size, recompute=recompute)
+        objective = found.task.objective(tokens["train"], found.splits, found.recipe, model.module, device)
+        peak = estimate_peak_bytes(
+            model,
+            plan,
+            tokens["train"].width,
+            resident=resident,
+            optimizer_bytes=size,
+            most_tokens=tokens_of_a_pass(plan, sitting.placement, together=objective.rows_together),
+            recompute=found.recipe.train.gradient_checkpointing,
+        )
         check_memory(found.recipe, peak)
     check_speed(found, model, tokens["validation"], device)
     if budget.minutes is None:
