@@ -76,8 +76,7 @@ def _ending(findings: Findings, costs: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "`minus full` has the 90 % interval of the paired difference over seeds and rows. TF-IDF and the probe are not "
-        "trained by steps; recipes with settings of their own were not timed. DeLoRA ran at a strength of 15, its "
-        "default then: it is 0.5 since (benchmarks/LOG.md, 2026-11-30). Machine of the steps: "
+        "trained by steps; recipes with settings of their own were not timed. Machine of the steps: "
         f"{costs['where']['processor']}."
     )
     if findings.missing:
