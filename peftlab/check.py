@@ -90,8 +90,8 @@ def _model_plan(recipe: Recipe, found: Found) -> dict[str, Any]:
 
     from peftlab.training.linear_probe import linear_head
     from peftlab.training.optimizers import make_optimizer, parameter_groups
+    from peftlab.training.passes import tokens_of_a_pass
     from peftlab.training.placement import planned_place
-    from peftlab.training.plan import tokens_of_a_pass
     from peftlab.training.prepare import (
         build_model,
         check_budget,
@@ -129,13 +129,14 @@ def _model_plan(recipe: Recipe, found: Found) -> dict[str, Any]:
         make_optimizer(parameter_groups(model.module, model.anatomy, recipe.optimizer, 1e-3), recipe.optimizer, device)
         known["steps"] = {"per_epoch": steps.steps_per_epoch, "total": steps.total_steps, "warmup": steps.warmup_steps}
         objective = found.task.objective(tokens, found.splits, recipe, model.module, device)
+        place, together = planned_place(recipe.train, device), objective.rows_together
         known["estimated_peak_bytes"] = estimate_peak_bytes(
             model,
             steps,
             tokens.width,
             resident=psutil.Process().memory_info().rss,
             optimizer_bytes=8 if recipe.optimizer.name == "adamw" else 2,
-            most_tokens=tokens_of_a_pass(steps, planned_place(recipe.train, device), together=objective.rows_together),
+            most_tokens=tokens_of_a_pass(steps, place, model.module, together=together),
             recompute=recipe.train.gradient_checkpointing,
         )
     return known

@@ -2,8 +2,8 @@
 
 python benchmarks/speed/peak_memory.py [--steps 3] [--threads 1] [--precision fp32] [--pooling mean]
 Batch 32 x 128 tokens: weights, gradients, optimizer state and activations, and what Python and the libraries
-take, which is also given by itself. Three times: as peftlab does it by itself, in forward passes of so many tokens;
-with the whole batch in one pass; and by itself again where bitsandbytes is installed, an extra that peft imports
+take, which is also given by itself. Four times: in the forward passes that peftlab chooses by itself; in passes of 1,024
+tokens; with the whole batch in one; and by itself again where bitsandbytes is installed, an extra that peft imports
 wherever it finds it, and which is hidden from the others. `recomputed`: with `train.gradient_checkpointing`.
 """
 
@@ -25,6 +25,7 @@ from peftlab.runs.environment import peak_resident_bytes
 from peftlab.training.loop import fit
 
 Precision = Literal["fp32", "bf16"]
+Tokens = int | Literal["auto"]
 TEXTS, LENGTH = 32, 128
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("full", {}),
@@ -34,7 +35,12 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "full, recomputed": ("full", {}),
     "lora all-linear, recomputed": ("lora", {}),
 }
-WAYS = ("by itself", "one pass", "with bitsandbytes")
+WAYS: dict[str, Tokens] = {
+    "by itself": "auto",
+    "passes of 1,024 tokens": 1024,
+    "one pass": TEXTS * LENGTH,
+    "with bitsandbytes": "auto",
+}
 
 
 def one(arm: str, way: str, options: argparse.Namespace) -> None:
@@ -43,7 +49,7 @@ def one(arm: str, way: str, options: argparse.Namespace) -> None:
         sys.modules["bitsandbytes"] = None  # type: ignore[assignment] # not to be found
     before = peak_resident_bytes()
     method, settings = ARMS[arm]
-    train = Train(epochs=100, batch_size=TEXTS, max_tokens=TEXTS * LENGTH if way == "one pass" else "auto")
+    train = Train(epochs=100, batch_size=TEXTS, max_tokens=WAYS[way])
     lengths = np.full(2 * TEXTS, LENGTH)
     pooling: Pooling = options.pooling
     fitting = build("rbt3", method, settings, lengths, train=train, pooling=pooling).fitting

@@ -160,7 +160,8 @@ class Train(Record):
     max_tokens: Positive | Literal["auto"] = "auto"
     """Most tokens of a forward pass, padding counted, over all processes together: a batch of longer texts is taken in
     several passes. The training stays the same; it takes less memory, so that `batch_size` need not fit the longest.
-    `auto`: on a CPU 1,024 for each thread, in bf16 four times as many; elsewhere as many as the batch has."""
+    `auto`: on a CPU as many as take about the memory of weights, gradients and optimizer state, and 1,024 for each
+    thread (in bf16 4,096) in any case; elsewhere as many as the batch has."""
     gradient_checkpointing: bool = False
     """Keep the input of every layer alone, and compute what is in it once more in the backward pass: the same training
     with less memory, at about a forward pass more a step."""

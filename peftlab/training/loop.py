@@ -18,7 +18,8 @@ from peftlab.encoders.trainable import trained_parameters
 from peftlab.errors import NonFiniteLoss, PeftlabError
 from peftlab.training.cpu_steps import cheaper_steps
 from peftlab.training.first_token import first_token_only
-from peftlab.training.plan import Plan, forward_passes, learning_rate_factor, tokens_of_a_pass
+from peftlab.training.passes import forward_passes, tokens_of_a_pass
+from peftlab.training.plan import Plan, learning_rate_factor
 from peftlab.training.recompute import layers_recomputed
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _accumulate(fitting: Fitting, rows: NDArray[np.int64], epoch: int, micro: in
     place = fitting.placement
     weight = float(fitting.row_weights[rows].sum(dtype=np.float64))
     total = torch.zeros((), device=place.device)
-    most = tokens_of_a_pass(fitting.plan, place, together=fitting.rows_together)
+    most = tokens_of_a_pass(fitting.plan, place, fitting.model, together=fitting.rows_together)
     for together in forward_passes(fitting.lengths[rows], micro, most):
         own = rows[together][place.rank :: place.world]
         if len(own) == 0:

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from peftlab.recipe.pretraining import HeldOut
 from peftlab.recipe.records import Evaluation, Train
-
-if TYPE_CHECKING:
-    from peftlab.training.placement import Placement
-
-CPU_TOKENS = 1024
-"""Padded tokens of a forward pass for each thread of a CPU, where the recipe leaves it open: more at a time take more
-memory and save 3 to 10 % of the time (`benchmarks/speed/passes.py`)."""
-BF16_TIMES = 4
-"""As many times that in bf16: its products take a fraction of the time, and what a pass costs beside them the same."""
 
 
 @dataclass(frozen=True)
@@ -65,41 +51,6 @@ def make_plan(train: Train, evaluation: Evaluation | HeldOut, rows: int) -> Plan
         steps_per_evaluation=steps_per_epoch if evaluation.every == "epoch" else evaluation.every,
         most_tokens=None if train.max_tokens == "auto" else train.max_tokens,
     )
-
-
-def tokens_of_a_pass(plan: Plan, place: Placement, *, together: bool = False) -> int | None:
-    """Return the most tokens of a forward pass over all processes; None where only its rows are bounded.
-
-    `together`: the rows of a batch must not be parted.
-    """
-    if plan.most_tokens is not None or together or place.device.type != "cpu":
-        return plan.most_tokens
-    own = CPU_TOKENS * (BF16_TIMES if place.precision == "bf16" else 1)
-    return own * place.threads * place.world
-
-
-def forward_passes(lengths: NDArray[np.int64], rows: int, tokens: int | None) -> list[slice]:
-    """Return the rows of each forward pass, in order: at most `rows`, and at most `tokens` with padding, but one row.
-
-    `lengths`: tokens of each row of one optimizer step, [rows]. There are as few passes as can be, and where that
-    allows it they are of equal size.
-    """
-    filled = list(_filled(lengths, rows, tokens))
-    level = list(_filled(lengths, -(-len(lengths) // len(filled)), tokens))
-    return level if len(level) == len(filled) else filled
-
-
-def _filled(lengths: NDArray[np.int64], rows: int, tokens: int | None) -> Iterator[slice]:
-    """Yield passes that take as many of the rows that are left as they may."""
-    start = longest = 0
-    for place, length in enumerate(lengths.tolist()):
-        widest = max(longest, length)
-        full = place - start == rows or (tokens is not None and (place - start + 1) * widest > tokens)
-        if full and place > start:
-            yield slice(start, place)
-            start, widest = place, length
-        longest = widest
-    yield slice(start, len(lengths))
 
 
 def learning_rate_factor(step: int, plan: Plan, schedule: str) -> float:

@@ -36,7 +36,8 @@ from peftlab.training.head_start import start_from_probe
 from peftlab.training.loop import Fitting
 from peftlab.training.optimizers import make_optimizer, parameter_groups
 from peftlab.training.outcome import Outcome, Sitting
-from peftlab.training.plan import Plan, tokens_of_a_pass
+from peftlab.training.passes import tokens_of_a_pass
+from peftlab.training.plan import Plan
 from peftlab.training.prefix import frozen_prefix
 from peftlab.training.prepare import (
     Found,
@@ -136,7 +137,7 @@ def _hold_plan(
             tokens["train"].width,
             resident=resident,
             optimizer_bytes=size,
-            most_tokens=tokens_of_a_pass(plan, sitting.placement, together=objective.rows_together),
+            most_tokens=tokens_of_a_pass(plan, sitting.placement, model.module, together=objective.rows_together),
             recompute=found.recipe.train.gradient_checkpointing,
         )
         check_memory(found.recipe, peak)
