@@ -2,9 +2,9 @@
 
 python benchmarks/speed/peak_memory.py [--steps 3] [--threads 1] [--precision fp32] [--pooling mean]
 Batch 32 x 128 tokens: weights, gradients, optimizer state and activations, and what Python and the libraries
-take, which is also given by itself. Four times: in the forward passes that peftlab chooses by itself; in passes of 1,024
-tokens; with the whole batch in one; and by itself again where bitsandbytes is installed, an extra that peft imports
-wherever it finds it, and which is hidden from the others. `recomputed`: with `train.gradient_checkpointing`.
+take, which is also given by itself. Four times: in the forward passes that peftlab chooses by itself; in passes of
+1,024 tokens; with the whole batch in one; and by itself again where bitsandbytes is installed, an extra that peft
+imports wherever it finds it, and which is hidden from the others. `recomputed`: with `train.gradient_checkpointing`.
 """
 
 from __future__ import annotations

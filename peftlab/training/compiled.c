@@ -117,26 +117,31 @@ void masked(const float *x, const uint8_t *kept, float scale, float *out, int64_
 
 /* The low-rank products, for `group` rows of the low-rank matrix at a time. */
 
+/* first[j * stride] = sum over k of one[k] across[j, k], and `second` of `two`; where a mask is 0 their values count as 0 */
+INLINE void dots(const float *one, const float *two, const uint8_t *one_kept, const uint8_t *two_kept,
+                 const float *across, int64_t width, const int group, float *first, float *second, int64_t stride) {
+    lanes sums[2][GROUP] = {{{0}}};
+    for (int64_t k = 0; k < width; k += WIDTH) {
+        lanes upper = of(one + k), lower = of(two + k);
+        if (one_kept) upper = where(one_kept + k, upper), lower = where(two_kept + k, lower);
+        EACH(j, group) {
+            lanes value = of(across + j * width + k);
+            sums[0][j] += value * upper;
+            sums[1][j] += value * lower;
+        }
+    }
+    EACH(j, group) {
+        first[j * stride] = sum(sums[0][j]);
+        second[j * stride] = sum(sums[1][j]);
+    }
+}
+
 INLINE void narrow_group(const float *x, const uint8_t *kept, const float *a, float *out, int64_t all_rows, int64_t rows,
                          int64_t width, const int group) {
     for (int64_t row = 0; row < rows; row += 2) {
-        int64_t next = row + 1 < rows ? width : 0;
-        const float *from = x + row * width;
-        const uint8_t *flags = kept ? kept + row * width : 0;
-        lanes sums[2][GROUP] = {{{0}}};
-        for (int64_t k = 0; k < width; k += WIDTH) {
-            lanes first = of(from + k), second = of(from + next + k);
-            if (kept) first = where(flags + k, first), second = where(flags + next + k, second);
-            EACH(j, group) {
-                lanes across = of(a + j * width + k);
-                sums[0][j] += across * first;
-                sums[1][j] += across * second;
-            }
-        }
-        EACH(j, group) {
-            out[j * all_rows + row] = sum(sums[0][j]);
-            if (next) out[j * all_rows + row + 1] = sum(sums[1][j]);
-        }
+        int64_t next = row + 1 < rows ? row + 1 : row; /* an odd last row is taken twice */
+        dots(x + row * width, x + next * width, kept ? kept + row * width : 0, kept ? kept + next * width : 0, a, width,
+             group, out + row, out + next, all_rows);
     }
 }
 
@@ -176,22 +181,12 @@ INLINE void back_group(const float *outer, const float *wide, const float *inner
             at[i] = i < count ? top + i : top;
             for (int j = 0; j < group; j++) share[j][i] = i < count ? inner[j * rows + top + i] : 0.0f;
         }
-        for (int i = 0; i < count; i += 2) {
-            const float *one = outer + at[i] * d_out, *two = outer + at[i + 1] * d_out;
-            lanes sums[2][GROUP] = {{{0}}};
-            for (int64_t k = 0; k < d_out; k += WIDTH) {
-                lanes upper = of(one + k), lower = of(two + k);
-                EACH(j, group) {
-                    lanes across = of(wide + j * d_out + k);
-                    sums[0][j] += across * upper;
-                    sums[1][j] += across * lower;
-                }
+        for (int i = 0; i < TALL; i += 2)
+            if (i < count) {
+                dots(outer + at[i] * d_out, outer + at[i + 1] * d_out, 0, 0, wide, d_out, group, slope[0] + i,
+                     slope[0] + i + 1, TALL);
+                if (i + 1 == count) EACH(j, group) slope[j][i + 1] = 0.0f;
             }
-            EACH(j, group) {
-                slope[j][i] = sum(sums[0][j]);
-                slope[j][i + 1] = i + 1 < count ? sum(sums[1][j]) : 0.0f;
-            }
-        }
         for (int64_t k = 0; k < d_out; k += WIDTH) {
             lanes value[TALL];
             EACH(i, TALL) value[i] = of(outer + at[i] * d_out + k);
