@@ -24,16 +24,14 @@ ARMS = ("lora q,v", "full")
 
 def measured(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row of figures for each method and size of a pass."""
-    arms = {(arm, tokens): [shape, arm, str(tokens)] for arm in ARMS for tokens in options.tokens}
-    words = ["--threads", str(options.threads), "--arm"]
-    turns = take_turns({" ".join(arm): [*words, *arm] for arm in arms.values()}, options.rounds)
+    words = ["--threads", str(options.threads), "--arm", shape]
+    names = {(arm, tokens): f"{arm} {tokens}" for arm in ARMS for tokens in options.tokens}
+    turns = take_turns({name: [*words, arm, str(tokens)] for (arm, tokens), name in names.items()}, options.rounds)
     found = []
-    for arm, tokens in arms:
-        own = {f"{arm_} {size}": f"{shape} {arm_} {size}" for arm_, size in arms if arm_ == arm}
-        seconds = {size: turns.seconds[name] for size, name in own.items()}
-        whole = f"{arm} {TEXTS * LENGTH}"
-        figures = ratios(seconds, whole)[f"{arm} {tokens}"]
-        peak, of_whole = turns.peak[own[f"{arm} {tokens}"]], turns.peak[own[whole]]
+    for (arm, tokens), name in names.items():
+        whole = names[arm, TEXTS * LENGTH]
+        figures = ratios({one: turns.seconds[one] for one in (whole, name)}, whole)[name]
+        peak, of_whole = turns.peak[name], turns.peak[whole]
         row = {"method": arm, "tokens": tokens, **figures, "peak": peak, "peak_ratio": round(peak / of_whole, 3)}
         found.append(row)
         print(

@@ -67,6 +67,11 @@ class EncoderShape:
         return [sizes[role] for role in sorted(roles)]
 
 
+def inner_width(config: Any) -> int:
+    """Return the width of the feed-forward networks that a transformers `config` states, or else the usual one."""
+    return int(getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 4 * config.hidden_size))
+
+
 def shape_of(config: Any) -> EncoderShape:
     """Return the shape that a transformers `config` of a BERT-like encoder states."""
     embedding = getattr(config, "embedding_size", config.hidden_size)

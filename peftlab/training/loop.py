@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,6 +82,8 @@ def fit(fitting: Fitting, *, done: int = 0, micro_rows: int | None = None, scale
     `micro_rows` continues a run that had to shrink its forward pass; `scaler` is a `torch.amp.GradScaler` for fp16.
     Raises NonFiniteLoss as soon as a group's loss is NaN or infinite, before the weights are touched.
     """
+    most = tokens_of_a_pass(fitting.plan, fitting.placement, fitting.model, together=fitting.rows_together)
+    fitting = replace(fitting, plan=replace(fitting.plan, most_tokens=most))
     with (
         first_token_only(fitting.model),
         cheaper_steps(fitting.model, fitting.placement.device) as masks,
@@ -167,8 +169,7 @@ def _accumulate(fitting: Fitting, rows: NDArray[np.int64], epoch: int, micro: in
     place = fitting.placement
     weight = float(fitting.row_weights[rows].sum(dtype=np.float64))
     total = torch.zeros((), device=place.device)
-    most = tokens_of_a_pass(fitting.plan, place, fitting.model, together=fitting.rows_together)
-    for together in forward_passes(fitting.lengths[rows], micro, most):
+    for together in forward_passes(fitting.lengths[rows], micro, fitting.plan.most_tokens):
         own = rows[together][place.rank :: place.world]
         if len(own) == 0:
             continue

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.encoders.shape import inner_width
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -54,8 +56,7 @@ def _kept_of_a_token(model: Any) -> int:
     hidden, layers = (getattr(config, name, None) for name in ("hidden_size", "num_hidden_layers"))
     if hidden is None or layers is None:
         return 0
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None) or 4 * hidden
-    return int(4 * layers * (8 * hidden + 2 * inner))
+    return int(4 * layers * (8 * hidden + 2 * inner_width(config)))
 
 
 def forward_passes(lengths: NDArray[np.int64], rows: int, tokens: int | None) -> list[slice]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,17 +62,18 @@ def place(train: Train, accelerator: Any) -> Placement:
     import torch
 
     local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
-    threads = _automatic_threads(local) if train.threads == "auto" else train.threads
-    torch.set_num_threads(threads)
-    device: torch.device = accelerator.device
-    precision = _precision(train.precision, device, accelerator.mixed_precision)
-    return Placement(accelerator.process_index, accelerator.num_processes, device, threads, precision)
+    alone = planned_place(train, accelerator.device, local_processes=local, launched=accelerator.mixed_precision)
+    torch.set_num_threads(alone.threads)
+    return replace(alone, rank=accelerator.process_index, world=accelerator.num_processes)
 
 
-def planned_place(train: Train, device: torch.device) -> Placement:
-    """Return where one process on `device` would compute; nothing is set. UserError as in `place`."""
-    threads = _automatic_threads(1) if train.threads == "auto" else train.threads
-    return Placement(0, 1, device, threads, _precision(train.precision, device, "no"))
+def planned_place(train: Train, device: torch.device, *, local_processes: int = 1, launched: str = "no") -> Placement:
+    """Return where a process on `device` would compute by itself; nothing is set. UserError as in `place`.
+
+    `launched`: the precision that the launch line asks for.
+    """
+    threads = _automatic_threads(local_processes) if train.threads == "auto" else train.threads
+    return Placement(0, 1, device, threads, _precision(train.precision, device, launched))
 
 
 def _automatic_threads(local_processes: int) -> int:

@@ -13,6 +13,7 @@ from peftlab.encoders.anatomy import Anatomy
 from peftlab.encoders.hooks import Hooks
 from peftlab.encoders.load import Pooling, load_tokenizer
 from peftlab.encoders.saved import save_trained
+from peftlab.encoders.shape import inner_width
 from peftlab.encoders.source import EncoderFiles, find_encoder
 from peftlab.encoders.trainable import ParameterCounts, count_parameters
 from peftlab.encoders.virtual_tokens import check_room
@@ -204,8 +205,7 @@ def estimate_peak_bytes(
     """
     config: Any = model.module.config
     hidden, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 4 * hidden)
-    one_layer = 4 * (20 * hidden + 5 * inner + 4 * heads * width)
+    one_layer = 4 * (20 * hidden + 5 * inner_width(config) + 4 * heads * width)
     per_token = one_layer + layers * 4 * hidden if recompute else layers * one_layer
     tokens = plan.micro_rows * width
     activations = min(tokens, max(most_tokens or tokens, width)) * per_token

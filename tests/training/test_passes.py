@@ -51,7 +51,7 @@ def test_passes_are_of_equal_size_where_their_number_allows_it() -> None:
 
 
 def encoder(hidden: int, layers: int, *, trained: bool) -> nn.Module:
-    """Return an encoder of 4,096 words, its table of embeddings alone frozen or not."""
+    """Return an encoder of 4,096 words, of which all or nothing is trained."""
     sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "intermediate_size": 4 * hidden}
     config = BertConfig(vocab_size=4096, num_attention_heads=1, **sizes)
     return BertModel(config, add_pooling_layer=False).requires_grad_(trained)
